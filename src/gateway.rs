@@ -1,0 +1,288 @@
+//! The gateway itself: one inbound request in, one reply out. The only place where all parts meet.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::ledger::table::Landing;
+use crate::ledger::{Ledger, Path};
+use crate::legacy::{self, Inbound, Limits, Place, Reply, Script, Verb};
+use crate::metrics::Metrics;
+use crate::native::{Answer, Call, answer, call};
+use crate::op::{Accepted, Account, Done, Failure, LegacyId, Op, Outcome, Task, TaskRef, Verdict};
+
+/// Sends a native call and brings the whole answer. The one seam that tests replace.
+///
+/// The future borrows nothing, since a flight outlives the request that began it.
+pub trait Upstream: Send + Sync + 'static {
+    /// Sends one call, at most once unless [`crate::native::Endpoint::may_be_repeated`], within a bounded time.
+    fn send(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send>>;
+}
+
+/// Why no answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendError {
+    /// Whether any byte of the call may have reached the upstream.
+    pub sent: bool,
+    /// What happened, as a fixed word for logs and metrics.
+    pub what: &'static str,
+}
+
+/// What happened to a request, for its line in the access log. Closed sets and numbers: nothing that a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `in`, `res`, or `none` for a path that is no script.
+    pub script: &'static str,
+    /// What was asked for.
+    pub action: &'static str,
+    /// Row of the method table, on a submit.
+    pub method: Option<&'static str>,
+    /// `ok`, `not_ready`, or the legacy code.
+    pub outcome: &'static str,
+    /// How a poll was answered.
+    pub path: Option<Path>,
+}
+
+/// The gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    /// Bounds on what is decoded.
+    limits: Arc<Limits>,
+    ledger: Ledger,
+    upstream: Arc<dyn Upstream>,
+    metrics: Arc<Metrics>,
+    submit_wait: Duration,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("ledger", &self.ledger).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Puts the parts together. `submit_wait` is how long a submitting client waits for the upstream's word before it is
+    /// told its id anyway.
+    pub fn new(
+        limits: Limits,
+        ledger: Ledger,
+        upstream: Arc<dyn Upstream>,
+        metrics: Arc<Metrics>,
+        submit_wait: Duration,
+    ) -> Self {
+        Self { limits: Arc::new(limits), ledger, upstream, metrics, submit_wait }
+    }
+
+    /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
+    pub async fn handle(&self, inbound: &Inbound) -> (Reply, Facts) {
+        let Some(script) = Script::of(&inbound.path) else {
+            return (plain(404, "no such path\n"), NO_SCRIPT);
+        };
+        let script_name = if script == Script::In { "in" } else { "res" };
+        match inbound.verb {
+            Verb::Get | Verb::Post => {}
+            Verb::Options => return (legacy::preflight(), Facts { script: script_name, action: "preflight", ..NO_SCRIPT }),
+            Verb::Other => return (refuse_verb(), Facts { script: script_name, ..NO_SCRIPT }),
+        }
+        let request = legacy::decode(script, inbound, &self.limits);
+        let method = match &request.meaning {
+            Ok((_, Op::Submit(task))) => Some(task.method.name),
+            _ => None,
+        };
+        let (result, path) = match request.meaning {
+            Ok((account, op)) => self.act(&account, op).await,
+            Err(failure) => (Err(failure), None),
+        };
+        let outcome = outcome_label(&result, request.style.place);
+        let facts = Facts { script: script_name, action: request.style.place.label(), method, outcome, path };
+        self.metrics.request(&facts);
+        (legacy::render(&result, request.style), facts)
+    }
+
+    /// Words a refusal for a request whose body was not even read, in the style that its query asks for.
+    pub fn refuse(&self, inbound: &Inbound, failure: Failure) -> (Reply, Facts) {
+        let Some(script) = Script::of(&inbound.path) else {
+            return (plain(404, "no such path\n"), NO_SCRIPT);
+        };
+        let style = legacy::decode(script, inbound, &self.limits).style;
+        let result = Err(failure);
+        let facts = Facts {
+            script: if script == Script::In { "in" } else { "res" },
+            action: style.place.label(),
+            method: None,
+            outcome: outcome_label(&result, style.place),
+            path: None,
+        };
+        self.metrics.request(&facts);
+        (legacy::render(&result, style), facts)
+    }
+
+    async fn act(&self, account: &Account, op: Op) -> (Result<Done, Failure>, Option<Path>) {
+        match op {
+            Op::Submit(task) => (self.submit(account, *task).await.map(Done::Submitted), None),
+            Op::Poll(id) => {
+                let (landing, path) = self.poll(account, id).await;
+                (landing.map(Done::Polled), Some(path))
+            }
+            Op::PollMany(ids) => (Ok(Done::PolledMany(self.poll_many(account, ids).await)), None),
+            Op::Report(id, verdict) => (self.report(account, id, verdict).await.map(|()| Done::Reported), None),
+            Op::Balance => {
+                let call = call::get_balance(account);
+                let asked = ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::balance);
+                (asked.await.map(Done::Balance), None)
+            }
+        }
+    }
+
+    /// Submits once. The call runs in a task of its own: neither a client that leaves nor one that waits too long
+    /// changes what becomes of it, and a late answer still finds the record.
+    async fn submit(&self, account: &Account, task: Task) -> Result<LegacyId, Failure> {
+        let id = self.ledger.open(account, task.method)?;
+        let (told, hears) = oneshot::channel();
+        let call = call::create_task(account, &task);
+        let (upstream, metrics, ledger) =
+            (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
+        #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that asked for it")]
+        tokio::spawn(async move {
+            let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, &task.method.solution)).await;
+            let refusal = match accepted {
+                Ok(Accepted::Task(native)) => {
+                    ledger.bind(id, native);
+                    None
+                }
+                Ok(Accepted::Done(outcome)) => {
+                    ledger.settle(id, &outcome);
+                    None
+                }
+                // The record stays open, in case the upstream works on it after all, until its own deadline.
+                Err(Failure::FateUnknown) => None,
+                Err(failure) => {
+                    ledger.settle(id, &Outcome::Failed(as_final(failure.clone())));
+                    Some(failure)
+                }
+            };
+            // A client that no longer listens has its id and will poll.
+            let _ = told.send(refusal);
+        });
+        match tokio::time::timeout(self.submit_wait, hears).await {
+            Ok(Ok(Some(refusal))) => {
+                // Nobody has heard of the id.
+                self.ledger.withdraw(id);
+                Err(refusal)
+            }
+            Ok(Ok(None) | Err(_)) | Err(_) => Ok(id),
+        }
+    }
+
+    async fn poll(&self, account: &Account, id: LegacyId) -> (Landing, Path) {
+        let polled = self.ledger.poll(account, id, |task| self.ask_for_result(task)).await;
+        self.metrics.poll(polled.1);
+        polled
+    }
+
+    /// All at once, so that the slowest decides how long it takes and not their sum.
+    async fn poll_many(&self, account: &Account, ids: Vec<Result<LegacyId, Failure>>) -> Vec<Landing> {
+        let polls = ids.into_iter().map(|id| {
+            let (gateway, account) = (self.clone(), account.clone());
+            async move {
+                match id {
+                    Ok(id) => gateway.poll(&account, id).await.0,
+                    Err(failure) => Err(failure),
+                }
+            }
+        });
+        #[expect(clippy::disallowed_methods, reason = "bounded by ids_max, and awaited below")]
+        let tasks: Vec<_> = polls.map(tokio::spawn).collect();
+        let mut landings = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            landings.push(task.await.unwrap_or(Err(Failure::Unavailable)));
+        }
+        landings
+    }
+
+    /// Reports once. In a task of its own, so that its end is noted even if the client leaves.
+    async fn report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
+        let Some(task) = self.ledger.begin_report(account, id, verdict)? else {
+            return Ok(());
+        };
+        let call = call::feedback_task(&task, verdict);
+        let ledger = self.ledger.clone();
+        let asked = ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::feedback);
+        #[expect(clippy::disallowed_methods, reason = "a report outlives the client that made it")]
+        let sent = tokio::spawn(async move {
+            let result = asked.await;
+            ledger.end_report(id, verdict, &result);
+            result
+        });
+        sent.await.unwrap_or(Err(Failure::FateUnknown))
+    }
+
+    /// One flight's question. Owned: it borrows nothing of the gateway or of the client.
+    fn ask_for_result(&self, task: TaskRef) -> impl Future<Output = Landing> + Send + 'static {
+        let call = call::get_task_result(&task);
+        let (upstream, metrics) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics));
+        ask(upstream, metrics, call, move |answer| answer::result(answer, &task.method.solution))
+    }
+}
+
+/// Sends a call, reads the answer, counts both.
+async fn ask<T: Send>(
+    upstream: Arc<dyn Upstream>,
+    metrics: Arc<Metrics>,
+    call: Call,
+    read: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    let endpoint = call.endpoint;
+    #[expect(clippy::disallowed_methods, reason = "measured, not decided by")]
+    let began = Instant::now();
+    let sent = upstream.send(call).await;
+    let (result, label) = match &sent {
+        Ok(answer) => {
+            let result = read(answer);
+            let label = match &result {
+                Ok(_) => "ok",
+                Err(Failure::Shed) => "rate_limited",
+                Err(Failure::Unavailable | Failure::FateUnknown) => "unusable",
+                Err(_) => "refused",
+            };
+            (result, label)
+        }
+        Err(error) if error.sent && !endpoint.may_be_repeated() => (Err(Failure::FateUnknown), error.what),
+        Err(error) => (Err(Failure::Unavailable), error.what),
+    };
+    metrics.upstream_call(endpoint, label, began.elapsed());
+    result
+}
+
+/// How a refused submit reads when it is polled after all: trouble would read as not ready for ever.
+fn as_final(failure: Failure) -> Failure {
+    match failure {
+        Failure::Shed | Failure::Unavailable | Failure::FateUnknown => Failure::Unsolvable,
+        said => said,
+    }
+}
+
+fn outcome_label(result: &Result<Done, Failure>, place: Place) -> &'static str {
+    match result {
+        Ok(Done::Polled(Outcome::NotReady)) => "not_ready",
+        Ok(Done::Polled(Outcome::Failed(failure))) | Err(failure) => legacy::codes::label(failure, place),
+        Ok(_) => "ok",
+    }
+}
+
+/// What is said of a request that names no script.
+const NO_SCRIPT: Facts = Facts { script: "none", action: "none", method: None, outcome: "none", path: None };
+
+/// Our choice for what the protocol has no words for: a path or a verb that no client of it uses.
+fn plain(status: u16, body: &'static str) -> Reply {
+    Reply { status, content_type: Some("text/plain; charset=utf-8"), headers: &[], body: body.into() }
+}
+
+fn refuse_verb() -> Reply {
+    Reply { headers: &[("Allow", "GET, POST, OPTIONS")], ..plain(405, "use GET or POST\n") }
+}
+

@@ -1,0 +1,209 @@
+//! Every task that we handed out, and who must ask for its answer: the asynchronous shell around [`table`].
+//!
+//! It adds what the table must not have: a clock, ids, spawned flights, waiting and its deadline. A flight belongs to a
+//! spawned task, never to the client that started it, and one that is dropped or panics frees its record.
+
+pub mod table;
+
+use std::collections::hash_map::RandomState;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::table::{Admit, Census, Landing, Lead, Moment, NotOpened, Options, Table, Wake};
+use crate::methods::Method;
+use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
+
+/// How a poll was answered, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// From memory.
+    Hit,
+    /// By a flight that was under way.
+    Follow,
+    /// By a flight that this poll began.
+    Miss,
+    /// There is no such task.
+    Unknown,
+}
+
+impl Path {
+    /// Name for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Follow => "follow",
+            Self::Miss => "miss",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The ledger. Cheap to clone; all clones share one table.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    table: Arc<Table>,
+    clock: Clock,
+    ids: Arc<Ids>,
+    follow_deadline: Duration,
+}
+
+impl Ledger {
+    /// An empty ledger. `follow_deadline` bounds how long any poll waits for a flight.
+    pub fn new(options: Options, follow_deadline: Duration) -> Self {
+        Self { table: Arc::new(Table::new(options)), clock: Clock::start(), ids: Arc::default(), follow_deadline }
+    }
+
+    /// Makes room for a task before it is submitted, and names it.
+    ///
+    /// # Errors
+    /// [`Failure::Shed`] when the ledger, or the account's share of it, is full.
+    pub fn open(&self, account: &Account, method: &'static Method) -> Result<LegacyId, Failure> {
+        // A dozen digits make a collision rare and a second one in a row rarer; the bound is for a full number space.
+        for _ in 0..16 {
+            let id = self.ids.next();
+            match self.table.open(id, account, method, self.clock.now()) {
+                Ok(()) => return Ok(id),
+                Err(NotOpened::Taken) => {}
+                Err(NotOpened::Full) => break,
+            }
+        }
+        Err(Failure::Shed)
+    }
+
+    /// Notes what the upstream calls a task.
+    pub fn bind(&self, id: LegacyId, native: NativeId) {
+        self.table.bind(id, native, self.clock.now());
+    }
+
+    /// Notes a final answer that came with the submit.
+    pub fn settle(&self, id: LegacyId, outcome: &Outcome) {
+        self.table.settle(id, outcome, self.clock.now());
+    }
+
+    /// Takes a task back whose id no client has heard.
+    pub fn withdraw(&self, id: LegacyId) {
+        self.table.withdraw(id);
+    }
+
+    /// Answers a poll: from memory, or by one flight that all who ask share. `ask` is called only to begin one; what it
+    /// returns runs in a task of its own.
+    ///
+    /// # Errors
+    /// [`Failure::TaskUnknown`], or what the flight brought. A deadline that passes reads as not ready.
+    pub async fn poll<F>(&self, account: &Account, id: LegacyId, ask: impl FnOnce(TaskRef) -> F) -> (Landing, Path)
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        match self.table.admit(account, id, self.clock.now()) {
+            Admit::Unknown => (Err(Failure::TaskUnknown), Path::Unknown),
+            Admit::Recent(landing) => (landing, Path::Hit),
+            Admit::Settled(outcome) => (Ok(outcome), Path::Hit),
+            Admit::Follow(wake) => (self.follow(wake).await, Path::Follow),
+            Admit::Lead(Lead { task, flight, wake }) => {
+                let boarding = Boarding { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
+                let asked = ask(task);
+                #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that began it")]
+                tokio::spawn(async move {
+                    let mut boarding = boarding;
+                    boarding.landing = asked.await;
+                });
+                (self.follow(wake).await, Path::Miss)
+            }
+        }
+    }
+
+    /// Begins a report; see [`Table::begin_report`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<Option<TaskRef>, Failure> {
+        self.table.begin_report(account, id, verdict, self.clock.now())
+    }
+
+    /// Ends a report.
+    pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
+        self.table.end_report(id, verdict, result);
+    }
+
+    /// What is in the ledger.
+    pub fn census(&self) -> Census {
+        self.table.census()
+    }
+
+    /// Forgets what has expired, a slice at a time, for ever.
+    pub async fn sweep(self) {
+        /// Records looked at before other tasks of this thread get a turn: some hundred microseconds of work.
+        const SLICE: usize = 1_000;
+        const PAUSE: Duration = Duration::from_secs(1);
+        loop {
+            while self.table.sweep(self.clock.now(), SLICE) {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow(&self, mut wake: Wake) -> Landing {
+        let landed = tokio::time::timeout(self.follow_deadline, wake.wait_for(Option::is_some)).await;
+        match landed {
+            Ok(Ok(landing)) => landing.clone().unwrap_or(Ok(Outcome::NotReady)),
+            // Too late, or the record went away under the flight: the client asks again.
+            Ok(Err(_)) | Err(_) => Ok(Outcome::NotReady),
+        }
+    }
+}
+
+/// A flight in the air. Lands when it is dropped, whichever way that comes about.
+struct Boarding {
+    ledger: Ledger,
+    id: LegacyId,
+    flight: u64,
+    landing: Landing,
+}
+
+impl Drop for Boarding {
+    fn drop(&mut self) {
+        let landing = std::mem::replace(&mut self.landing, Err(Failure::Unavailable));
+        self.ledger.table.land(self.id, self.flight, landing, self.ledger.clock.now());
+    }
+}
+
+/// Time since the ledger was made, on tokio's clock, which tests pause.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place where the ledger reads the time")]
+        Self { origin: Instant::now() }
+    }
+
+    fn now(self) -> Moment {
+        Moment(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Where ids come from: twelve random digits, fewer than JavaScript's 2^53 and long enough that replicas, and the same
+/// process after a restart, do not issue each other's. They need not be secret: an id is worth nothing without the key
+/// of its account.
+#[derive(Debug, Default)]
+struct Ids {
+    random: RandomState,
+    issued: AtomicU64,
+}
+
+impl Ids {
+    fn next(&self) -> LegacyId {
+        const FIRST: u64 = 100_000_000_000;
+        const LAST: u64 = 999_999_999_999;
+        let number = self.random.hash_one(self.issued.fetch_add(1, Ordering::Relaxed));
+        LegacyId(FIRST + number % (LAST - FIRST + 1))
+    }
+}

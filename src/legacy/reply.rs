@@ -1,0 +1,185 @@
+//! Results in the legacy words, as text and as JSON.
+//!
+//! Text answers have no line end and no byte-order mark: clients compare the whole body. JSON is compact, `status` is a
+//! number and an id or a price is a string, since clients test them so (2captcha docs, python-rucaptcha, 2captcha-java).
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use super::codes::{NOT_READY, REPORT_RECORDED, code};
+use super::{Notation, Place, Style};
+use crate::methods::Value;
+use crate::op::{Done, Failure, Outcome, Solved};
+
+/// An HTTP answer, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status; 200 for everything that the protocol words.
+    pub status: u16,
+    /// `Content-Type`, where there is a body.
+    pub content_type: Option<&'static str>,
+    /// Further headers.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Body.
+    pub body: Bytes,
+}
+
+/// Our choice: PHP's default would be `text/html`, in which an answer that holds markup runs in a browser; no client
+/// was seen that looks at the type of a text answer.
+const TEXT: &str = "text/plain; charset=utf-8";
+/// aiohttp's strict check, which python-rucaptcha relied on, wants exactly this type.
+const JSON: &str = "application/json";
+
+/// Never more than this one header, never the caller's own origin, and no credentials: an answer is worth nothing
+/// without the key, which the page has anyway.
+const OPEN: &[(&str, &str)] = &[("Access-Control-Allow-Origin", "*")];
+
+/// Words a result.
+pub fn render(result: &Result<Done, Failure>, style: Style) -> Reply {
+    let worded = Worded::of(result, style.place);
+    let body = match style.notation {
+        Notation::Text => worded.text,
+        Notation::Json => worded.json(),
+    };
+    Reply {
+        status: 200,
+        content_type: Some(if style.notation == Notation::Json { JSON } else { TEXT }),
+        headers: if style.open_to_browsers { OPEN } else { &[] },
+        body: Bytes::from(body),
+    }
+}
+
+/// The answer to a browser that asks before it posts JSON (2captcha-javascript in a page).
+pub fn preflight() -> Reply {
+    const HEADERS: &[(&str, &str)] = &[
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
+        ("Access-Control-Allow-Headers", "Content-Type"),
+        ("Access-Control-Max-Age", "86400"),
+    ];
+    Reply { status: 204, content_type: None, headers: HEADERS, body: Bytes::new() }
+}
+
+/// One result in both notations.
+struct Worded {
+    /// 1 for success, 0 for everything else, `CAPCHA_NOT_READY` included.
+    status: u8,
+    /// The whole text answer.
+    text: String,
+    /// What stands under `request`, as JSON text.
+    request: String,
+    /// Further JSON members.
+    extras: Vec<(&'static str, String)>,
+}
+
+impl Worded {
+    fn of(result: &Result<Done, Failure>, place: Place) -> Self {
+        match result {
+            Ok(Done::Submitted(id)) => Self::ok(id.to_string()),
+            Ok(Done::Polled(Outcome::Solved(solved))) => Self::solved(solved, place),
+            Ok(Done::Polled(Outcome::NotReady)) => Self::bare(0, NOT_READY),
+            Ok(Done::Polled(Outcome::Failed(failure))) | Err(failure) => Self::bare(0, code(failure, place)),
+            // Joined without `OK|`, in the order asked (2captcha docs; gladyshev/rucaptcha-client).
+            Ok(Done::PolledMany(outcomes)) => {
+                let words = outcomes.iter().map(|outcome| word(outcome, place));
+                Self::bare(1, &words.collect::<Vec<_>>().join("|"))
+            }
+            Ok(Done::Reported) => Self::bare(1, REPORT_RECORDED),
+            // Four decimals, as uCaptcha's own res.php prints it.
+            Ok(Done::Balance(money)) => Self::bare(1, &format!("{money:.4}")),
+        }
+    }
+
+    fn solved(solved: &Solved, place: Place) -> Self {
+        let mut worded = match &solved.payload {
+            Value::Text(text) => Self::ok(text.clone()),
+            // Clients that read text cut off `OK|` and parse the rest (2captcha-python, 2captcha-go).
+            value => {
+                let json = json(value);
+                Self { status: 1, text: format!("OK|{json}"), request: json, extras: Vec::new() }
+            }
+        };
+        worded.extras.clone_from(&solved.extras);
+        if place == Place::GetWithPrice {
+            // Our choice for a price that the upstream did not tell: clients that split at `|` count on a third part.
+            let price = solved.cost.as_deref().unwrap_or("0");
+            let _ = write!(worded.text, "|{price}");
+            worded.extras.push(("price", price.to_owned()));
+        }
+        worded
+    }
+
+    /// An answer behind `OK|`.
+    fn ok(answer: String) -> Self {
+        Self { status: 1, text: format!("OK|{answer}"), request: json_text(&answer), extras: Vec::new() }
+    }
+
+    /// A word that stands alone.
+    fn bare(status: u8, word: &str) -> Self {
+        Self { status, text: word.to_owned(), request: json_text(word), extras: Vec::new() }
+    }
+
+    fn json(&self) -> String {
+        let mut json = format!("{{\"status\":{},\"request\":{}", self.status, self.request);
+        for (name, text) in &self.extras {
+            let _ = write!(json, ",{}:{}", json_text(name), json_text(text));
+        }
+        json.push('}');
+        json
+    }
+}
+
+/// One answer of several.
+fn word(outcome: &Result<Outcome, Failure>, place: Place) -> String {
+    match outcome {
+        Ok(Outcome::NotReady) => NOT_READY.to_owned(),
+        Ok(Outcome::Solved(solved)) => match &solved.payload {
+            Value::Text(text) => text.clone(),
+            value => json(value),
+        },
+        Ok(Outcome::Failed(failure)) | Err(failure) => code(failure, place).to_owned(),
+    }
+}
+
+fn json(value: &Value) -> String {
+    let mut text = String::new();
+    write_json(value, &mut text);
+    text
+}
+
+fn write_json(value: &Value, out: &mut String) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(digits) => out.push_str(digits),
+        Value::Text(text) => out.push_str(&json_text(text)),
+        Value::List(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                write_json(item, out);
+            }
+            out.push(']');
+        }
+        Value::Record(members) => {
+            out.push('{');
+            for (at, (name, value)) in members.iter().enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                out.push_str(&json_text(name));
+                out.push(':');
+                write_json(value, out);
+            }
+            out.push('}');
+        }
+    }
+}
+
+/// A JSON string literal.
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,29 @@
+//! capgate: a compatibility gateway. Downstream it speaks the legacy 2captcha HTTP API (`in.php`, `res.php`), upstream
+//! the native uCaptcha JSON API. An integration that was written against 2captcha changes its host name and nothing
+//! else.
+//!
+//! The life of one poll:
+//!
+//! | step | from → to | where | pure? |
+//! |---|---|---|---|
+//! | 1 | HTTP session → [`legacy::Inbound`] | [`edge`] | I/O |
+//! | 2 | `Inbound` → [`legacy::Form`]: what was said | [`legacy::form`] | yes |
+//! | 3 | `Form` → [`legacy::Request`]: what was meant, and how to answer | [`legacy`] | yes |
+//! | 4 | account, id, now → [`ledger::table::Admit`] | [`ledger::table`] | yes |
+//! | 5 | [`op::TaskRef`] → [`native::Call`] (only the leader of a flight) | [`native::call`] | yes |
+//! | 6 | `Call` → [`native::Answer`] | [`edge`] | I/O |
+//! | 7 | `Answer` → [`op::Outcome`] or [`op::Failure`]: settles the record, told to every follower | [`native::answer`] | yes |
+//! | 8 | outcome and style → [`legacy::Reply`], once per client | [`legacy`] | yes |
+//!
+//! [`gateway`] puts the steps together. `docs/ARCHITECTURE.md` has the map and the invariants.
+
+pub mod op;
+pub mod methods;
+pub mod legacy;
+pub mod native;
+pub mod ledger;
+pub mod gateway;
+pub mod metrics;
+pub mod sandbox;
+pub mod config;
+pub mod edge;

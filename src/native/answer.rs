@@ -1,0 +1,161 @@
+//! What comes back from upstream.
+//!
+//! The JSON body decides first and the HTTP status second: uCaptcha sends errors with 400, 401 and 404 and a body, a
+//! relative of it sends everything with 200, and a failed task arrives with `errorId` 0 (uCaptcha, getTaskResult page).
+//! Anything that is not the documented shape is trouble, never an answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value as Json};
+
+use super::codes;
+use crate::methods::{Solution, Value};
+use crate::op::{Accepted, Failure, NativeId, Outcome, Solved};
+
+/// An HTTP answer of the upstream, whole and no longer compressed.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body, bounded by the sender.
+    pub body: Bytes,
+}
+
+/// Longest native id that is taken, in bytes. A UUID has 36.
+const NATIVE_ID_BYTES_MAX: usize = 128;
+
+/// Reads the answer to `createTask`.
+///
+/// # Errors
+/// What the upstream said; [`Failure::Unavailable`] or [`Failure::Shed`] when it surely did not accept;
+/// [`Failure::FateUnknown`] when it may have.
+pub fn created(answer: &Answer, solution: &Solution) -> Result<Accepted, Failure> {
+    let members = match envelope(answer) {
+        // An answer that is no JSON and no refusal by status may follow on an accepted task.
+        Err(Failure::Unavailable) if !(400..500).contains(&answer.status) => return Err(Failure::FateUnknown),
+        // No worker could be found or solve it within the call: the client has submitted well and learns it by polling,
+        // as it would from the legacy service.
+        Err(Failure::Unsolvable) => return Ok(Accepted::Done(Outcome::Failed(Failure::Unsolvable))),
+        other => other?,
+    };
+    match outcome(&members, solution) {
+        Ok(Outcome::NotReady) | Err(_) => {
+            let native = members.get("taskId").and_then(scalar_text);
+            let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len()));
+            native.map(|id| Accepted::Task(NativeId(Arc::from(id)))).ok_or(Failure::FateUnknown)
+        }
+        Ok(settled) => Ok(Accepted::Done(settled)),
+    }
+}
+
+/// Reads the answer to `getTaskResult`.
+///
+/// # Errors
+/// What the upstream said of the request, or [`Failure::Unavailable`] or [`Failure::Shed`] for trouble.
+pub fn result(answer: &Answer, solution: &Solution) -> Result<Outcome, Failure> {
+    outcome(&envelope(answer)?, solution)
+}
+
+/// Reads the answer to `getBalance`: USD, as a number or as its text.
+///
+/// # Errors
+/// As [`result`].
+pub fn balance(answer: &Answer) -> Result<f64, Failure> {
+    let text = envelope(answer)?.get("balance").and_then(scalar_text).ok_or(Failure::Unavailable)?;
+    text.trim().parse().ok().filter(|money: &f64| money.is_finite()).ok_or(Failure::Unavailable)
+}
+
+/// Reads the answer to `feedbackTask`.
+///
+/// # Errors
+/// What the upstream said; [`Failure::FateUnknown`] when it may have taken the report.
+pub fn feedback(answer: &Answer) -> Result<(), Failure> {
+    match envelope(answer) {
+        Ok(_) => Ok(()),
+        Err(Failure::Unavailable) if !(400..500).contains(&answer.status) => Err(Failure::FateUnknown),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The members of a good answer, or what a bad one says.
+fn envelope(answer: &Answer) -> Result<Map<String, Json>, Failure> {
+    let trouble = || if answer.status == 429 { Failure::Shed } else { Failure::Unavailable };
+    // A byte-order mark is no JSON, but it is no lie either.
+    let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
+    let Ok(Json::Object(members)) = serde_json::from_slice(body) else {
+        return Err(trouble());
+    };
+    let error_id: Option<f64> = members.get("errorId").and_then(scalar_text).and_then(|text| text.trim().parse().ok());
+    match (error_id, members.get("errorCode").and_then(scalar_text)) {
+        (Some(0.0), _) if answer.status < 400 => Ok(members),
+        (Some(0.0), _) => Err(trouble()),
+        (_, Some(code)) => Err(codes::failure(&code, answer.status)),
+        // Something is wrong, but nothing that a client could act on is said.
+        (Some(_), None) if answer.status < 500 => Err(codes::by_status(answer.status)),
+        _ => Err(trouble()),
+    }
+}
+
+fn outcome(members: &Map<String, Json>, solution: &Solution) -> Result<Outcome, Failure> {
+    match members.get("status").and_then(Json::as_str) {
+        Some("idle" | "processing") => Ok(Outcome::NotReady),
+        Some("ready") => solved(members, solution).map(|solved| Outcome::Solved(Arc::new(solved))),
+        Some("failed") => {
+            let code = members.get("errorCode").and_then(scalar_text).unwrap_or_default();
+            Ok(Outcome::Failed(codes::of_failed_task(&code)))
+        }
+        _ => Err(Failure::Unavailable),
+    }
+}
+
+/// A ready answer without a usable solution is trouble: a client that is told to ask again loses nothing.
+fn solved(members: &Map<String, Json>, solution: &Solution) -> Result<Solved, Failure> {
+    let found = match members.get("solution") {
+        Some(Json::Object(found)) if !found.is_empty() => found,
+        _ => return Err(Failure::Unavailable),
+    };
+    let text = solution.text.iter().chain(FALLBACK).find_map(|key| found.get(*key).and_then(scalar_text));
+    let payload = match text {
+        Some(text) if text.is_empty() => return Err(Failure::Unavailable),
+        Some(text) => Value::Text(text),
+        None => value_of(&Json::Object(found.clone())),
+    };
+    let extras = solution.extras.iter().filter_map(|(native, legacy)| {
+        let text = found.get(*native).and_then(scalar_text)?;
+        Some((*legacy, text))
+    });
+    let cost = members.get("cost").and_then(scalar_text).and_then(|text| decimal(&text));
+    Ok(Solved { payload, extras: extras.collect(), cost })
+}
+
+/// Where a text answer stands when it is not where the row says: names seen with services of this kind.
+const FALLBACK: &[&str] = &["gRecaptchaResponse", "token", "text", "cookie", "answer", "code"];
+
+/// A string, or a number as its text: services of this kind send one where the other is documented.
+fn scalar_text(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Decimal text without an exponent and without trailing zeros beyond what was sent.
+fn decimal(text: &str) -> Option<String> {
+    let number: f64 = text.trim().parse().ok()?;
+    number.is_finite().then(|| number.to_string())
+}
+
+fn value_of(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => Value::Flag(*flag),
+        Json::Number(number) => Value::Number(number.to_string()),
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(items) => Value::List(items.iter().map(value_of).collect()),
+        Json::Object(members) => {
+            Value::Record(members.iter().map(|(name, value)| (name.clone(), value_of(value))).collect())
+        }
+    }
+}

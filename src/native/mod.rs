@@ -1,0 +1,10 @@
+//! The native dialect: uCaptcha's JSON API. Pure: [`call`] writes requests, [`answer`] reads answers.
+//!
+//! Every call is `POST /<endpoint>` with a JSON body that holds the key as `clientKey` (uCaptcha, API overview).
+
+pub mod answer;
+pub mod call;
+mod codes;
+
+pub use answer::Answer;
+pub use call::{Call, Endpoint};
