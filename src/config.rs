@@ -210,7 +210,10 @@ impl Config {
             // Not every such variable is ours to judge: Kubernetes sets CAPGATE_PORT for a service of that name.
             let Some((section, key)) = Self::key_of(&name) else { continue };
             let value = value_of(&section, &key, &text);
-            let one = toml::Table::from_iter([(section.clone(), toml::Table::from_iter([(key.clone(), value.clone())]).into())]);
+            let one = toml::Table::from_iter([(
+                section.clone(),
+                toml::Table::from_iter([(key.clone(), value.clone())]).into(),
+            )]);
             Self::deserialize(one).map_err(|error| ConfigError(format!("environment variable {name}: {error}")))?;
             let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
             if let toml::Value::Table(section) = section {
@@ -245,10 +248,14 @@ impl Config {
             return refuse("tls.cert and tls.key: set both or none");
         }
         if self.listen.http.0.is_none() && (self.listen.https.0.is_none() || self.tls.cert.is_empty()) {
-            return refuse("listen.http and listen.https: at least one must be on; https also needs tls.cert and tls.key");
+            return refuse(
+                "listen.http and listen.https: at least one must be on; https also needs tls.cert and tls.key",
+            );
         }
         if self.ledger.unbound_ttl_ms.0 <= self.upstream.submit_timeout_ms.0 {
-            return refuse("ledger.unbound_ttl_ms must be above upstream.submit_timeout_ms, or a late answer to a submit is lost");
+            return refuse(
+                "ledger.unbound_ttl_ms must be above upstream.submit_timeout_ms, or a late answer to a submit is lost",
+            );
         }
         Ok(())
     }

@@ -85,7 +85,9 @@ impl Gateway {
         let script_name = if script == Script::In { "in" } else { "res" };
         match inbound.verb {
             Verb::Get | Verb::Post => {}
-            Verb::Options => return (legacy::preflight(), Facts { script: script_name, action: "preflight", ..NO_SCRIPT }),
+            Verb::Options => {
+                return (legacy::preflight(), Facts { script: script_name, action: "preflight", ..NO_SCRIPT });
+            }
             Verb::Other => return (refuse_verb(), Facts { script: script_name, ..NO_SCRIPT }),
         }
         let request = legacy::decode(script, inbound, &self.limits);
@@ -144,8 +146,7 @@ impl Gateway {
         let id = self.ledger.open(account, task.method)?;
         let (told, hears) = oneshot::channel();
         let call = call::create_task(account, &task);
-        let (upstream, metrics, ledger) =
-            (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
+        let (upstream, metrics, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
         #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that asked for it")]
         tokio::spawn(async move {
             let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, &task.method.solution)).await;
@@ -179,7 +180,7 @@ impl Gateway {
     }
 
     async fn poll(&self, account: &Account, id: LegacyId) -> (Landing, Path) {
-        let polled = self.ledger.poll(account, id, |task| self.ask_for_result(task)).await;
+        let polled = self.ledger.poll(account, id, |task| self.ask_for_result(&task)).await;
         self.metrics.poll(polled.1);
         polled
     }
@@ -222,10 +223,11 @@ impl Gateway {
     }
 
     /// One flight's question. Owned: it borrows nothing of the gateway or of the client.
-    fn ask_for_result(&self, task: TaskRef) -> impl Future<Output = Landing> + Send + 'static {
-        let call = call::get_task_result(&task);
+    fn ask_for_result(&self, task: &TaskRef) -> impl Future<Output = Landing> + Send + 'static + use<> {
+        let call = call::get_task_result(task);
+        let solution = &task.method.solution;
         let (upstream, metrics) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics));
-        ask(upstream, metrics, call, move |answer| answer::result(answer, &task.method.solution))
+        ask(upstream, metrics, call, move |answer| answer::result(answer, solution))
     }
 }
 
@@ -285,4 +287,3 @@ fn plain(status: u16, body: &'static str) -> Reply {
 fn refuse_verb() -> Reply {
     Reply { headers: &[("Allow", "GET, POST, OPTIONS")], ..plain(405, "use GET or POST\n") }
 }
-

@@ -17,13 +17,13 @@
 //!
 //! [`gateway`] puts the steps together. `docs/ARCHITECTURE.md` has the map and the invariants.
 
-pub mod op;
-pub mod methods;
-pub mod legacy;
-pub mod native;
-pub mod ledger;
-pub mod gateway;
-pub mod metrics;
-pub mod sandbox;
 pub mod config;
 pub mod edge;
+pub mod gateway;
+pub mod ledger;
+pub mod legacy;
+pub mod methods;
+pub mod metrics;
+pub mod native;
+pub mod op;
+pub mod sandbox;

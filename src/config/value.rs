@@ -87,7 +87,9 @@ impl<'de> Deserialize<'de> for Address {
             return Ok(Self(None));
         }
         let wanted = &"an address and a port such as \"127.0.0.1:8080\" or \"[::]:8080\", or \"\" for off";
-        text.parse().map(|address| Self(Some(address))).map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), wanted))
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), wanted))
     }
 }
 

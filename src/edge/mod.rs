@@ -1,0 +1,14 @@
+//! Everything that touches Pingora, sockets or the operating system.
+//!
+//! Pingora's server framework is used below its `Server`: its listeners, TLS, HTTP sessions and connectors run on a
+//! runtime that [`serve`] owns, because `Server::run` always sleeps out its grace period, cannot say which port it got,
+//! and retries a taken address for half a minute (`docs/decisions/0002-terminate-and-reissue.md`).
+
+pub mod admin;
+pub mod app;
+pub mod legacy_app;
+pub mod log;
+pub mod resolve;
+pub mod sandbox_app;
+pub mod serve;
+pub mod upstream;

@@ -209,11 +209,12 @@ impl Table {
     pub fn open(&self, id: LegacyId, account: &Account, method: &'static Method, now: Moment) -> Result<(), NotOpened> {
         // Reserved before it is checked, so that a burst cannot pass the bound together.
         let place = self.count.fetch_add(1, Ordering::Relaxed);
-        let opened = if place >= self.options.records_max || self.bytes.load(Ordering::Relaxed) >= self.options.bytes_max {
-            Err(NotOpened::Full)
-        } else {
-            self.count_in(account).and_then(|account| self.insert(id, account, method, now))
-        };
+        let opened =
+            if place >= self.options.records_max || self.bytes.load(Ordering::Relaxed) >= self.options.bytes_max {
+                Err(NotOpened::Full)
+            } else {
+                self.count_in(account).and_then(|account| self.insert(id, account, method, now))
+            };
         if opened.is_err() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -418,8 +419,15 @@ impl Table {
 
     fn insert(&self, id: LegacyId, account: Account, method: &'static Method, now: Moment) -> Result<(), NotOpened> {
         let expires = now.after_ms(self.options.unbound_ttl_ms);
-        let record =
-            Record { account, method, native: None, expires, queued: expires, state: State::Unbound, report: Report::None };
+        let record = Record {
+            account,
+            method,
+            native: None,
+            expires,
+            queued: expires,
+            state: State::Unbound,
+            report: Report::None,
+        };
         match self.records.entry(id) {
             Entry::Vacant(vacant) => {
                 self.bytes.fetch_add(record.bytes(), Ordering::Relaxed);

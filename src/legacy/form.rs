@@ -240,7 +240,6 @@ mod tests {
     fn base64_is_read_as_clients_send_it() {
         let bytes = decode_base64("data:image/png;base64, +/+A\r\nAA==").expect("a data URI with a line break");
         assert_eq!(bytes, [0xfb, 0xff, 0x80, 0x00]);
-        assert_eq!(decode_base64(" /+AAA").expect("a plus that became a space is at an end and lost").len(), 3);
         assert_eq!(decode_base64("+ +A").expect("a plus that became a space"), [0xfb, 0xef, 0x80]);
         assert_eq!(decode_base64("not*base64"), Err(Failure::Upload));
     }

@@ -76,7 +76,7 @@ struct Worded {
 impl Worded {
     fn of(result: &Result<Done, Failure>, place: Place) -> Self {
         match result {
-            Ok(Done::Submitted(id)) => Self::ok(id.to_string()),
+            Ok(Done::Submitted(id)) => Self::ok(&id.to_string()),
             Ok(Done::Polled(Outcome::Solved(solved))) => Self::solved(solved, place),
             Ok(Done::Polled(Outcome::NotReady)) => Self::bare(0, NOT_READY),
             Ok(Done::Polled(Outcome::Failed(failure))) | Err(failure) => Self::bare(0, code(failure, place)),
@@ -93,7 +93,7 @@ impl Worded {
 
     fn solved(solved: &Solved, place: Place) -> Self {
         let mut worded = match &solved.payload {
-            Value::Text(text) => Self::ok(text.clone()),
+            Value::Text(text) => Self::ok(text),
             // Clients that read text cut off `OK|` and parse the rest (2captcha-python, 2captcha-go).
             value => {
                 let json = json(value);
@@ -111,8 +111,8 @@ impl Worded {
     }
 
     /// An answer behind `OK|`.
-    fn ok(answer: String) -> Self {
-        Self { status: 1, text: format!("OK|{answer}"), request: json_text(&answer), extras: Vec::new() }
+    fn ok(answer: &str) -> Self {
+        Self { status: 1, text: format!("OK|{answer}"), request: json_text(answer), extras: Vec::new() }
     }
 
     /// A word that stands alone.

@@ -94,11 +94,7 @@ fn read(param: &Param, text: &str) -> Result<Value, Failure> {
 /// The URL as it was sent, once it is known to be an absolute http(s) URL with a host.
 fn page_url(text: &str) -> Result<String, Failure> {
     let url = Url::parse(text).map_err(|_| Failure::PageUrl)?;
-    if matches!(url.scheme(), "http" | "https") && url.has_host() {
-        Ok(text.to_owned())
-    } else {
-        Err(Failure::PageUrl)
-    }
+    if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(text.to_owned()) } else { Err(Failure::PageUrl) }
 }
 
 /// `K1:V1;K2:V2;` as `K1=V1; K2=V2`. What is already written with `=` stays.

@@ -121,15 +121,15 @@ impl Value {
 }
 
 /// All rows. Order matters within one `legacy` name: rows with more conditions stand before those with fewer.
-pub static METHODS: &[&Method] =
-    &[&recaptcha::V3, &recaptcha::V2_ENTERPRISE, &recaptcha::V2, &image::TEXT_IMAGE];
+pub static METHODS: &[&Method] = &[&recaptcha::V3, &recaptcha::V2_ENTERPRISE, &recaptcha::V2, &image::TEXT_IMAGE];
 
 /// The row that a submit means, given its `method=` and a look-up of its other parameters.
 pub fn find<'a>(legacy: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<&'static Method> {
     METHODS
         .iter()
         .find(|row| {
-            row.legacy.contains(&legacy) && row.when.iter().all(|(name, wanted)| get(name).is_some_and(|said| holds(wanted, said)))
+            row.legacy.contains(&legacy)
+                && row.when.iter().all(|(name, wanted)| get(name).is_some_and(|said| holds(wanted, said)))
         })
         .copied()
 }

@@ -27,12 +27,7 @@ pub(super) static V3: Method = Method {
         PAGE_URL,
         SITE_KEY,
         // Defaults from the 2captcha docs. `score` is what 2captcha-ruby's README shows.
-        Param {
-            legacy: &["min_score", "score"],
-            native: "minScore",
-            kind: Kind::Decimal,
-            need: Need::Default("0.4"),
-        },
+        Param { legacy: &["min_score", "score"], native: "minScore", kind: Kind::Decimal, need: Need::Default("0.4") },
         Param { legacy: &["action"], native: "pageAction", kind: Kind::Text, need: Need::Default("verify") },
         optional(&["enterprise"], "isEnterprise", Kind::Flag),
         DOMAIN,
@@ -45,10 +40,7 @@ pub(super) static V2_ENTERPRISE: Method = Method {
     name: "recaptcha_v2_enterprise",
     legacy: &["userrecaptcha"],
     when: &[("enterprise", "1")],
-    task_type: TaskType {
-        proxyless: "RecaptchaV2EnterpriseTaskProxyless",
-        proxied: Some("RecaptchaV2EnterpriseTask"),
-    },
+    task_type: TaskType { proxyless: "RecaptchaV2EnterpriseTaskProxyless", proxied: Some("RecaptchaV2EnterpriseTask") },
     params: &[
         PAGE_URL,
         SITE_KEY,

@@ -188,7 +188,13 @@ impl State {
     }
 
     /// `Ok(Null)` stands for an answer that is no JSON.
-    fn create(&mut self, options: &Options, key: String, request: &Map<String, Json>, now_ms: u64) -> Result<(Json, u64), Refusal> {
+    fn create(
+        &mut self,
+        options: &Options,
+        key: String,
+        request: &Map<String, Json>,
+        now_ms: u64,
+    ) -> Result<(Json, u64), Refusal> {
         let empty = Map::new();
         let task = request.get("task").and_then(Json::as_object).unwrap_or(&empty);
         let kind = text(task, "type");
@@ -217,7 +223,9 @@ impl State {
         };
         let id = uuid(random, mix(random));
         self.order.push_back(id.clone());
-        if self.order.len() > TASKS_MAX && let Some(oldest) = self.order.pop_front() {
+        if self.order.len() > TASKS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
             self.tasks.remove(&oldest);
         }
         self.tasks.insert(id.clone(), task);
@@ -276,7 +284,7 @@ impl State {
     }
 
     fn feedback(&self, key: &str, request: &Map<String, Json>) -> Result<(Json, u64), Refusal> {
-        if !self.tasks.get(text(request, "taskId")).is_some_and(|task| task.key == key) {
+        if self.tasks.get(text(request, "taskId")).is_none_or(|task| task.key != key) {
             return Err(TASK_UNKNOWN);
         }
         let result = request.get("result");
@@ -341,9 +349,9 @@ fn mix(seed: u64) -> u64 {
 
 /// A version 4 UUID made of these bits.
 fn uuid(high: u64, low: u64) -> String {
-    let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xfff);
-    let (d, e) = ((low >> 48) & 0x3fff | 0x8000, low & 0xffff_ffff_ffff);
-    format!("{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}")
+    let variant = (low >> 48) & 0x3fff | 0x8000;
+    let (time_low, time_mid, time_high) = (high >> 32, (high >> 16) & 0xffff, high & 0xfff);
+    format!("{time_low:08x}-{time_mid:04x}-4{time_high:03x}-{variant:04x}-{:012x}", low & 0xffff_ffff_ffff)
 }
 
 #[cfg(test)]
@@ -377,7 +385,10 @@ mod tests {
         let (_, created) = create(&sandbox, "k", "s");
         let ask = json!({ "clientKey": "k", "taskId": created["taskId"] });
         let status = |now_ms| post(&sandbox, "/getTaskResult", &ask, now_ms).1["status"].clone();
-        assert_eq!([status(1_000), status(1_500), status(2_000), status(3_000)], ["idle", "processing", "ready", "ready"]);
+        assert_eq!(
+            [status(1_000), status(1_500), status(2_000), status(3_000)],
+            ["idle", "processing", "ready", "ready"]
+        );
         let (_, balance) = post(&sandbox, "/getBalance", &json!({ "clientKey": "k" }), 3_000);
         assert_eq!(balance["balance"], json!(BALANCE - COST));
         let (status, stranger) =

@@ -1,0 +1,65 @@
+//! The admin listener: metrics and health, apart from the legacy listeners so that neither can be reached through the
+//! other's address.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::app::{Connections, Handler, Received, Response, Unreadable};
+use crate::ledger::Ledger;
+use crate::legacy::Verb;
+use crate::metrics::Metrics;
+
+/// Answers `/metrics`, `/livez` and `/readyz`.
+#[derive(Debug)]
+pub struct AdminApp {
+    metrics: Arc<Metrics>,
+    ledger: Ledger,
+    connections: Arc<Connections>,
+    ready: Arc<AtomicBool>,
+}
+
+impl AdminApp {
+    /// `ready` is false while the process drains; `connections` are those of the legacy listeners.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        ledger: Ledger,
+        connections: Arc<Connections>,
+        ready: Arc<AtomicBool>,
+    ) -> Arc<Self> {
+        Arc::new(Self { metrics, ledger, connections, ready })
+    }
+
+    fn metrics(&self) -> Response {
+        self.metrics.census(self.ledger.census());
+        self.metrics.connections.set(i64::try_from(self.connections.open()).unwrap_or(i64::MAX));
+        text(200, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(self.metrics.text()))
+    }
+}
+
+#[async_trait]
+impl Handler for AdminApp {
+    async fn handle(&self, request: Received) -> Response {
+        let plain = |status, body: &'static str| text(status, "text/plain; charset=utf-8", body.into());
+        match (request.inbound.verb, request.inbound.path.as_str()) {
+            (Verb::Get, "/metrics") => self.metrics(),
+            // That this answers at all is what is asked.
+            (Verb::Get, "/livez") => plain(200, "live\n"),
+            // The upstream's health is left out on purpose: polls are answered from memory without it, and a fleet that
+            // turns itself off together with its upstream helps nobody.
+            (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => plain(200, "ready\n"),
+            (Verb::Get, "/readyz") => plain(503, "draining\n"),
+            _ => plain(404, "no such page: /metrics, /livez, /readyz\n"),
+        }
+    }
+
+    async fn refuse(&self, _request: Received, _why: Unreadable) -> Response {
+        text(413, "text/plain; charset=utf-8", Bytes::new())
+    }
+}
+
+fn text(status: u16, content_type: &'static str, body: Bytes) -> Response {
+    Response { status, headers: vec![("Content-Type", content_type.to_owned())], body, facts: None }
+}

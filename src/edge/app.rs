@@ -1,0 +1,421 @@
+//! HTTP for every listener: one request read whole and bounded, one response of known length written.
+//!
+//! Generic over what answers ([`Handler`]): the legacy scripts, the admin pages, the sandbox. Pingora's defaults are
+//! infinite or far too large, so every wait here has a deadline and every size a bound: header, body, idle time, writing,
+//! connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::http::{ResponseHeader, Version};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::server::ShutdownWatch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::legacy::{Inbound, Verb};
+
+/// What answers requests.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a request that was read whole.
+    async fn handle(&self, request: Received) -> Response;
+
+    /// Answers a request whose body could not be taken. `request.inbound.body` is empty.
+    async fn refuse(&self, request: Received, why: Unreadable) -> Response;
+
+    /// Called once the response is written, with what was told of it: the place for an access line.
+    fn written(&self, _told: &Told) {}
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// What the dialect needs.
+    pub inbound: Inbound,
+    /// Address of the client's socket, for the log.
+    pub peer: String,
+}
+
+/// Why a body could not be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is larger than allowed.
+    TooBig,
+    /// It did not come in time.
+    TooSlow,
+}
+
+/// A response.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers beyond length, date and the fixed ones.
+    pub headers: Vec<(&'static str, String)>,
+    /// Body.
+    pub body: Bytes,
+    /// What the handler wants to know again in [`Handler::written`].
+    pub facts: Option<crate::gateway::Facts>,
+}
+
+/// What became of a request, for the log.
+#[derive(Debug)]
+pub struct Told {
+    /// The handler's own.
+    pub facts: Option<crate::gateway::Facts>,
+    /// Address of the client's socket.
+    pub peer: String,
+    /// `GET` and so on, from a closed set.
+    pub verb: &'static str,
+    /// `1.0`, `1.1` or `2`.
+    pub version: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// Bytes of the request's body.
+    pub bytes_in: usize,
+    /// Bytes of the response's body.
+    pub bytes_out: usize,
+    /// From the whole header to the written response.
+    pub took: Duration,
+}
+
+/// Bounds of one listener.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most bytes of a body.
+    pub body_bytes_max: usize,
+    /// From the first wait for a request on a new connection to its whole header.
+    pub header_timeout: Duration,
+    /// From the header to the whole body.
+    pub body_timeout: Duration,
+    /// For one write to make progress.
+    pub write_timeout: Duration,
+    /// For which a connection may stay unused between requests, the header of the next one included.
+    pub idle_timeout: Duration,
+    /// Most connections at once.
+    pub connections_max: usize,
+}
+
+/// Counts connections, on one listener or several.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: AtomicUsize,
+}
+
+impl Connections {
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// One counted connection.
+struct Counted(Arc<Connections>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A listener's application: counts and caps connections, and hands them to [`App`].
+pub struct Listener<H> {
+    app: Arc<App<H>>,
+    connections: Arc<Connections>,
+    connections_max: usize,
+    shed: prometheus::IntCounter,
+}
+
+impl<H: Handler> Listener<H> {
+    /// Puts a handler behind HTTP. `shed` counts connections that are closed because too many are open.
+    pub fn new(handler: Arc<H>, options: Options, connections: Arc<Connections>, shed: prometheus::IntCounter) -> Self {
+        let connections_max = options.connections_max;
+        let mut server_options = HttpServerOptions::default();
+        server_options.h2c = true;
+        server_options.h2_idle_timeout = Some(options.idle_timeout);
+        Self { app: Arc::new(App { handler, options, server_options }), connections, connections_max, shed }
+    }
+}
+
+impl<H> std::fmt::Debug for Listener<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<H: Handler> ServerApp for Listener<H> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let open = self.connections.open.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(Arc::clone(&self.connections));
+        if open >= self.connections_max {
+            self.shed.inc();
+            return None;
+        }
+        self.app.process_new(stream, shutdown).await
+    }
+}
+
+/// The HTTP application of one listener.
+struct App<H> {
+    handler: Arc<H>,
+    options: Options,
+    server_options: HttpServerOptions,
+}
+
+/// Marks a connection on which a request was served before.
+struct Served;
+
+/// How long an idle connection is still listened to once the process shuts down: long enough for a request that was on
+/// its way when it began.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a body that will not be used is read and thrown away, so that a client that writes before it reads gets to
+/// see the answer.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Most headers of a request, and bytes of all of them. Real clients send below 20, and 2 kB.
+const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 96 * 1024;
+
+#[async_trait]
+impl<H: Handler> HttpServerApp for App<H> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !self.read_header(&mut session, shutdown).await {
+            return None;
+        }
+        #[expect(clippy::disallowed_methods, reason = "measured, not decided by")]
+        let began = Instant::now();
+        self.set_up(&mut session, shutdown);
+        let told = match self.serve(&mut session, began).await {
+            Ok(told) => told,
+            // The client is gone or breaks the protocol; there is nobody to tell.
+            Err(error) => {
+                log::debug!(kind = error.etype().as_str(); "request abandoned");
+                session.shutdown().await;
+                return None;
+            }
+        };
+        self.handler.written(&told);
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(Served));
+        let stream = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.server_options)
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        options.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+        // The default of the h2 crate; written down because it bounds what one connection can make us hold.
+        options.max_send_buffer_size(400 * 1024);
+        Some(options)
+    }
+}
+
+impl<H: Handler> App<H> {
+    /// Waits for a whole header. `false`: none came, and the connection is to be closed.
+    async fn read_header(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> bool {
+        let is_reused = session.take_connection_user_context().is_some();
+        let limit = if is_reused { self.options.idle_timeout } else { self.options.header_timeout };
+        session.set_write_timeout(Some(self.options.write_timeout));
+        session.set_total_drain_timeout(Some(DRAIN));
+        let mut shutdown = shutdown.clone();
+        let read = {
+            let mut reading = std::pin::pin!(timeout(limit, session.read_request()));
+            let going_down = async { drop(shutdown.wait_for(|down| *down).await) };
+            tokio::select! {
+                biased;
+                read = &mut reading => read,
+                () = going_down, if is_reused => {
+                    match timeout(LINGER, reading).await {
+                        Ok(read) => read,
+                        Err(_) => return false,
+                    }
+                }
+            }
+        };
+        match read {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) | Err(_) => return false,
+            Ok(Err(_)) => {
+                // Whatever it was, it was no HTTP. Its bytes are not repeated anywhere.
+                let _ = session.respond_error(400).await;
+                return false;
+            }
+        }
+        if is_acceptable(session) {
+            return true;
+        }
+        let _ = session.respond_error(400).await;
+        false
+    }
+
+    /// What Pingora leaves open for every request.
+    fn set_up(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) {
+        // `Some` is what the client wants, with an infinite timeout unless we set one.
+        if session.get_keepalive().is_some() {
+            let idle = self.options.idle_timeout.as_secs().max(1);
+            session.set_keepalive(if *shutdown.borrow() { None } else { Some(idle) });
+        }
+        session.set_pipelining_enabled(true);
+    }
+
+    async fn serve(&self, session: &mut ServerSession, began: Instant) -> pingora::Result<Told> {
+        let mut request = received(session);
+        let verb = verb_label(session);
+        let version = version_label(session.req_header().version);
+        let (response, bytes_in) = match self.read_body(session, began).await? {
+            Ok(body) => {
+                request.inbound.body = body;
+                let bytes_in = request.inbound.body.len();
+                (self.handler.handle(request.clone()).await, bytes_in)
+            }
+            Err(why) => {
+                session.set_keepalive(None);
+                (self.handler.refuse(request.clone(), why).await, 0)
+            }
+        };
+        let told = Told {
+            facts: response.facts,
+            peer: request.peer,
+            verb,
+            version,
+            status: response.status,
+            bytes_in,
+            bytes_out: response.body.len(),
+            took: began.elapsed(),
+        };
+        write(session, response).await?;
+        if !session.is_body_done() {
+            // Fails only by the clock or the client, and the connection is closed either way.
+            let _ = session.drain_request_body().await;
+        }
+        Ok(told)
+    }
+
+    /// Reads the whole body, within its bounds.
+    async fn read_body(
+        &self,
+        session: &mut ServerSession,
+        began: Instant,
+    ) -> pingora::Result<Result<Bytes, Unreadable>> {
+        if session.is_body_empty() {
+            return Ok(Ok(Bytes::new()));
+        }
+        let announced = session.get_header("content-length").and_then(|text| text.to_str().ok()?.trim().parse().ok());
+        if announced.is_some_and(|length: usize| length > self.options.body_bytes_max) {
+            return Ok(Err(Unreadable::TooBig));
+        }
+        // curl and .NET wait a second for this before they send a larger body.
+        let expects = session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue");
+        if expects && session.req_header().version == Version::HTTP_11 {
+            session.write_continue_response().await?;
+        }
+        let deadline = began + self.options.body_timeout;
+        let mut body = BytesMut::new();
+        loop {
+            match timeout_at(deadline, session.read_request_body()).await {
+                Err(_) => return Ok(Err(Unreadable::TooSlow)),
+                Ok(read) => match read? {
+                    None => return Ok(Ok(body.freeze())),
+                    Some(chunk) if body.len() + chunk.len() > self.options.body_bytes_max => {
+                        return Ok(Err(Unreadable::TooBig));
+                    }
+                    Some(chunk) => body.extend_from_slice(&chunk),
+                },
+            }
+        }
+    }
+}
+
+/// Whether a header is one that means one thing to everybody. What is ambiguous, or asks for something else than a
+/// request and a response, is refused and never repaired.
+fn is_acceptable(session: &ServerSession) -> bool {
+    let header = session.req_header();
+    let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let sizes_fit = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
+    let asks_for_more = header.headers.contains_key("upgrade") || matches!(header.method.as_str(), "CONNECT" | "TRACE");
+    // Pingora drops the length of a message that has both, and goes on.
+    let has_both = header.headers.contains_key("transfer-encoding")
+        && session.as_http1().is_some_and(|session| {
+            let raw = session.get_headers_raw_bytes().to_ascii_lowercase();
+            memchr::memmem::find(&raw, b"\ncontent-length").is_some()
+        });
+    sizes_fit && !asks_for_more && !has_both && header.raw_path().starts_with(b"/")
+}
+
+fn received(session: &ServerSession) -> Received {
+    let header = session.req_header();
+    let target = header.raw_path();
+    let (path, query) = match memchr::memchr(b'?', target) {
+        Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
+        None => (target, &b""[..]),
+    };
+    // The fragment is a browser's own business; a client that sends one means nothing by it.
+    let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let content_type = session.get_header_bytes("content-type");
+    Received {
+        inbound: Inbound {
+            verb: match header.method.as_str() {
+                "GET" => Verb::Get,
+                "POST" => Verb::Post,
+                "OPTIONS" => Verb::Options,
+                _ => Verb::Other,
+            },
+            path: String::from_utf8_lossy(path).into_owned(),
+            query: Bytes::copy_from_slice(query),
+            content_type: Bytes::copy_from_slice(content_type),
+            body: Bytes::new(),
+        },
+        peer: session.client_addr().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+async fn write(session: &mut ServerSession, response: Response) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build(response.status, Some(response.headers.len() + 4))?;
+    for (name, value) in response.headers {
+        header.insert_header(name, value)?;
+    }
+    // Answers hold what was paid for, and the address of a request holds the key: no cache, no history, no referrer.
+    header.insert_header("Cache-Control", "no-store")?;
+    header.insert_header("Referrer-Policy", "no-referrer")?;
+    header.insert_header("X-Content-Type-Options", "nosniff")?;
+    if response.status != 204 {
+        header.insert_header("Content-Length", response.body.len())?;
+    }
+    session.write_response_header(Box::new(header)).await?;
+    session.write_response_body(response.body, true).await
+}
+
+fn verb_label(session: &ServerSession) -> &'static str {
+    match session.req_header().method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "OPTIONS" => "OPTIONS",
+        "HEAD" => "HEAD",
+        _ => "other",
+    }
+}
+
+fn version_label(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_11 => "1.1",
+        Version::HTTP_2 => "2",
+        _ => "other",
+    }
+}

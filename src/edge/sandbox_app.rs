@@ -1,0 +1,85 @@
+//! The sandbox behind HTTP, with its counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::Utc;
+use serde_json::Value as Json;
+use tokio::time::{Instant, sleep};
+
+use super::app::{Handler, Received, Response, Unreadable};
+use crate::legacy::Verb;
+use crate::sandbox::Sandbox;
+
+/// Answers with the sandbox.
+#[derive(Debug)]
+pub struct SandboxApp {
+    sandbox: Sandbox,
+    origin: Instant,
+    in_flight: AtomicUsize,
+    in_flight_max: AtomicUsize,
+}
+
+impl SandboxApp {
+    /// Puts a sandbox behind HTTP.
+    pub fn new(sandbox: Sandbox) -> Arc<Self> {
+        #[expect(clippy::disallowed_methods, reason = "the sandbox's own clock")]
+        let origin = Instant::now();
+        Arc::new(Self { sandbox, origin, in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) })
+    }
+
+    async fn call(&self, request: &Received) -> Response {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let reply = self.sandbox.answer(&request.inbound.path, &request.inbound.body, now_ms);
+        if reply.delay_ms > 0 {
+            sleep(Duration::from_millis(reply.delay_ms)).await;
+        }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let [limit, remaining, reset] = reply.rate;
+        #[expect(clippy::disallowed_methods, reason = "the header holds a Unix time")]
+        let reset = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + reset;
+        let headers = vec![
+            ("Content-Type", reply.content_type.to_owned()),
+            ("X-RateLimit-Limit", limit.to_string()),
+            ("X-RateLimit-Remaining", remaining.to_string()),
+            ("X-RateLimit-Reset", reset.to_string()),
+        ];
+        Response { status: reply.status, headers, body: Bytes::from(reply.body), facts: None }
+    }
+}
+
+#[async_trait]
+impl Handler for SandboxApp {
+    async fn handle(&self, request: Received) -> Response {
+        match (request.inbound.verb, request.inbound.path.as_str()) {
+            (Verb::Get, "/sandbox/counters") => {
+                let mut counters = self.sandbox.counters();
+                if let Json::Object(members) = &mut counters {
+                    members.insert("inFlightMax".to_owned(), self.in_flight_max.load(Ordering::Relaxed).into());
+                }
+                json(200, counters.to_string())
+            }
+            (Verb::Post, "/sandbox/reset") => {
+                self.sandbox.reset_counters();
+                self.in_flight_max.store(0, Ordering::Relaxed);
+                json(200, "{}".to_owned())
+            }
+            (Verb::Post, _) => self.call(&request).await,
+            _ => json(405, "{}".to_owned()),
+        }
+    }
+
+    async fn refuse(&self, _request: Received, _why: Unreadable) -> Response {
+        json(413, "{}".to_owned())
+    }
+}
+
+fn json(status: u16, body: String) -> Response {
+    let headers = vec![("Content-Type", "application/json".to_owned())];
+    Response { status, headers, body: Bytes::from(body), facts: None }
+}

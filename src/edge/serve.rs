@@ -1,0 +1,278 @@
+//! Configuration → listeners, services, and their end.
+//!
+//! Sockets are bound here, before anything else starts, and handed to Pingora by their file descriptors: the bound
+//! address is known (port 0 included), a taken one is an error at once, and a later upgrade can pass them on.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pingora::listeners::ListenerConfig;
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::{Fds, ListenFds};
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+use tokio::sync::watch;
+use url::Url;
+
+use super::admin::AdminApp;
+use super::app::{self, Connections, Handler, Listener};
+use super::legacy_app::LegacyApp;
+use super::log::Log;
+use super::sandbox_app::SandboxApp;
+use super::upstream::{self, NativeUpstream};
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::sandbox::Sandbox;
+
+/// Why the process could not serve.
+#[derive(Debug)]
+pub struct ServeError(String);
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Serves the gateway until it is told to stop.
+///
+/// # Errors
+/// When an address cannot be bound, a certificate cannot be used, or no thread can be had.
+pub fn run(config: &Config) -> Result<(), ServeError> {
+    let metrics = Arc::new(Metrics::new());
+    let log = start_log(config, &metrics)?;
+    let ran = runtime(config)?.block_on(async { gateway(config, metrics)?.until_told().await });
+    log.flush();
+    ran
+}
+
+/// Serves the sandbox alone until it is told to stop.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
+    let metrics = Arc::new(Metrics::new());
+    let log = start_log(config, &metrics)?;
+    let ran = runtime(config)?.block_on(async {
+        let mut serving = Serving::new(config, &metrics);
+        let address = config.sandbox.listen.0.ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
+        serving.listen("sandbox", address, None, SandboxApp::new(Sandbox::new(config.sandbox_options())))?;
+        serving.until_told().await
+    });
+    log.flush();
+    ran
+}
+
+fn start_log(config: &Config, metrics: &Metrics) -> Result<Log, ServeError> {
+    let log = &config.log;
+    Log::start(log.format, log.access, log.level, metrics.log_lines_dropped.clone()).map_err(ServeError)
+}
+
+fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, ServeError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.server.threads.0 > 0 {
+        builder.worker_threads(config.server.threads.size());
+    }
+    builder.enable_all().build().map_err(|error| ServeError(format!("no runtime: {error}")))
+}
+
+/// Binds and starts everything that the gateway consists of. Called inside of a tokio runtime.
+fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError> {
+    let mut serving = Serving::new(config, &metrics);
+    let url = match &config.upstream.url.0 {
+        Some(url) => url.clone(),
+        None => serving.embed_sandbox(config)?,
+    };
+    let upstream = NativeUpstream::new(upstream_options(config, url)).map_err(ServeError)?;
+    let ledger = Ledger::new(config.ledger_options(), config.follow_deadline());
+    let gateway = Gateway::new(
+        config.legacy_limits(),
+        ledger.clone(),
+        Arc::new(upstream.clone()),
+        Arc::clone(&metrics),
+        config.submit_wait(),
+    );
+    let app = LegacyApp::new(gateway);
+    let admin = AdminApp::new(metrics, ledger.clone(), Arc::clone(&serving.connections), Arc::clone(&serving.ready));
+    if let Some(address) = config.listen.http.0 {
+        serving.listen("http", address, None, Arc::clone(&app))?;
+    }
+    if let Some(address) = config.listen.https.0.filter(|_| !config.tls.cert.is_empty()) {
+        serving.listen("https", address, Some(tls(config)?), app)?;
+    }
+    if let Some(address) = config.listen.admin.0 {
+        serving.listen("admin", address, None, admin)?;
+    }
+    spawn(ledger.sweep());
+    spawn(upstream.keep_resolved(config.upstream.resolve_every_ms.duration()));
+    Ok(serving)
+}
+
+fn upstream_options(config: &Config, url: Url) -> upstream::Options {
+    let upstream = &config.upstream;
+    upstream::Options {
+        url,
+        ca_file: (!upstream.ca_file.is_empty()).then(|| upstream.ca_file.clone()),
+        connect_timeout: upstream.connect_timeout_ms.duration(),
+        poll_timeout: upstream.poll_timeout_ms.duration(),
+        submit_timeout: upstream.submit_timeout_ms.duration(),
+        idle_timeout: upstream.idle_timeout_ms.duration(),
+        connections_idle_max: upstream.connections_idle_max.size(),
+        answer_bytes_max: upstream.answer_bytes_max.size(),
+    }
+}
+
+fn tls(config: &Config) -> Result<TlsSettings, ServeError> {
+    let (cert, key) = (&config.tls.cert, &config.tls.key);
+    check_pair(cert, key).map_err(|why| ServeError(format!("tls.cert {cert} and tls.key {key}: {why}")))?;
+    let mut settings = TlsSettings::intermediate(cert, key)
+        .map_err(|error| ServeError(format!("tls.cert {cert} and tls.key {key}: {}", error.etype().as_str())))?;
+    settings.enable_h2();
+    Ok(settings)
+}
+
+/// Pingora panics on files that it can read but not use.
+fn check_pair(cert: &str, key: &str) -> Result<(), String> {
+    for (file, kind) in [(cert, "CERTIFICATE-----"), (key, "PRIVATE KEY-----")] {
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+        if !text.contains(kind) {
+            return Err(format!(
+                "{file} holds no {kind} in PEM",
+                kind = kind.trim_end_matches('-').to_ascii_lowercase()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What listens and runs.
+struct Serving {
+    options: app::Options,
+    drain: Duration,
+    fds: ListenFds,
+    shutdown: watch::Sender<bool>,
+    ready: Arc<AtomicBool>,
+    /// Of the legacy listeners (or the sandbox, where it runs alone).
+    connections: Arc<Connections>,
+    shed: prometheus::IntCounter,
+}
+
+impl Serving {
+    fn new(config: &Config, metrics: &Metrics) -> Self {
+        let limits = &config.limits;
+        Self {
+            options: app::Options {
+                body_bytes_max: limits.body_bytes_max.size(),
+                header_timeout: limits.header_timeout_ms.duration(),
+                body_timeout: limits.body_timeout_ms.duration(),
+                write_timeout: limits.write_timeout_ms.duration(),
+                idle_timeout: limits.idle_timeout_ms.duration(),
+                connections_max: config.server.connections_max.size(),
+            },
+            drain: config.server.drain_ms.duration(),
+            fds: Arc::new(Mutex::new(Fds::new())),
+            shutdown: watch::Sender::new(false),
+            ready: Arc::new(AtomicBool::new(true)),
+            connections: Arc::default(),
+            shed: metrics.connections_shed.clone(),
+        }
+    }
+
+    /// Starts the embedded sandbox on a port of its own, and says so.
+    fn embed_sandbox(&mut self, config: &Config) -> Result<Url, ServeError> {
+        let handler = SandboxApp::new(Sandbox::new(config.sandbox_options()));
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Not counted: it must answer as long as the gateway drains.
+        let address = self.start("sandbox", anywhere, None, handler, Arc::default())?;
+        log::warn!("upstream.url is not set: the embedded sandbox answers, nothing is solved, tokens say SANDBOX");
+        Url::parse(&format!("http://{address}")).map_err(|error| ServeError(error.to_string()))
+    }
+
+    fn listen<H: Handler>(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<TlsSettings>,
+        handler: Arc<H>,
+    ) -> Result<(), ServeError> {
+        let connections = if name == "admin" { Arc::default() } else { Arc::clone(&self.connections) };
+        self.start(name, address, tls, handler, connections).map(drop)
+    }
+
+    fn start<H: Handler>(
+        &mut self,
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<TlsSettings>,
+        handler: Arc<H>,
+        connections: Arc<Connections>,
+    ) -> Result<SocketAddr, ServeError> {
+        let refuse = |error: std::io::Error| ServeError(format!("cannot listen on {address} for {name}: {error}"));
+        let socket = TcpListener::bind(address).map_err(refuse)?;
+        socket.set_nonblocking(true).map_err(refuse)?;
+        let bound = socket.local_addr().map_err(refuse)?;
+        self.fds.lock().add(bound.to_string(), socket.into_raw_fd());
+        let mut endpoint = ListenerConfig::tcp(bound.to_string());
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls(tls);
+        }
+        let app = Listener::new(handler, self.options.clone(), connections, self.shed.clone());
+        let mut service = Service::new(name.to_owned(), app);
+        service.add_listener(endpoint);
+        let (fds, shutdown) = (Arc::clone(&self.fds), self.shutdown.subscribe());
+        spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
+        let bound_text = bound.to_string();
+        log::info!(listener = name, address = bound_text.as_str(); "listening");
+        Ok(bound)
+    }
+
+    /// Waits for SIGTERM or SIGINT, then stops listening and waits until every connection is done, at most `drain`.
+    async fn until_told(self) -> Result<(), ServeError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let no_signal = |error: std::io::Error| ServeError(format!("no signal handler: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        log::info!(connections = self.connections.open() as u64; "draining");
+        self.ready.store(false, Ordering::Relaxed);
+        self.shutdown.send_replace(true);
+        let drained = async {
+            /// Fine enough that nobody waits for it, coarse enough to cost nothing.
+            const LOOK_EVERY: Duration = Duration::from_millis(20);
+            // Once more after the first zero, for a connection that was accepted while the listeners closed.
+            for _ in 0..2 {
+                tokio::time::sleep(LOOK_EVERY).await;
+                while self.connections.open() > 0 {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = drained => log::info!("drained"),
+            () = tokio::time::sleep(self.drain) => {
+                log::warn!(connections = self.connections.open() as u64; "connections cut off at the end of server.drain_ms");
+            }
+            // A second signal means now.
+            _ = terminate.recv() => log::warn!("told twice to stop: not drained"),
+            _ = interrupt.recv() => log::warn!("told twice to stop: not drained"),
+        }
+        Ok(())
+    }
+}
+
+fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    #[expect(clippy::disallowed_methods, reason = "services live as long as the process")]
+    tokio::spawn(future);
+}
