@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::ledger::table::Landing;
 use crate::ledger::{Ledger, Path};
-use crate::legacy::{self, Inbound, Limits, Place, Reply, Script, Verb};
+use crate::legacy::{self, Inbound, Limits, Place, Reply, Script, Style, Verb};
 use crate::metrics::Metrics;
 use crate::native::{Answer, Call, answer, call};
 use crate::op::{Accepted, Account, Done, Failure, LegacyId, Op, Outcome, Task, TaskRef, Verdict};
@@ -79,17 +79,9 @@ impl Gateway {
 
     /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
     pub async fn handle(&self, inbound: &Inbound) -> (Reply, Facts) {
-        let Some(script) = Script::of(&inbound.path) else {
-            return (plain(404, "no such path\n"), NO_SCRIPT);
+        let Some(script) = asked_of(inbound) else {
+            return self.turn_away(inbound);
         };
-        let script_name = if script == Script::In { "in" } else { "res" };
-        match inbound.verb {
-            Verb::Get | Verb::Post => {}
-            Verb::Options => {
-                return (legacy::preflight(), Facts { script: script_name, action: "preflight", ..NO_SCRIPT });
-            }
-            Verb::Other => return (refuse_verb(), Facts { script: script_name, ..NO_SCRIPT }),
-        }
         let request = legacy::decode(script, inbound, &self.limits);
         let method = match &request.meaning {
             Ok((_, Op::Submit(task))) => Some(task.method.name),
@@ -99,28 +91,45 @@ impl Gateway {
             Ok((account, op)) => self.act(&account, op).await,
             Err(failure) => (Err(failure), None),
         };
-        let outcome = outcome_label(&result, request.style.place);
-        let facts = Facts { script: script_name, action: request.style.place.label(), method, outcome, path };
-        self.metrics.request(&facts);
-        (legacy::render(&result, request.style), facts)
+        self.word(script, &result, request.style, method, path)
     }
 
     /// Words a refusal for a request whose body was not even read, in the style that its query asks for.
     pub fn refuse(&self, inbound: &Inbound, failure: Failure) -> (Reply, Facts) {
-        let Some(script) = Script::of(&inbound.path) else {
-            return (plain(404, "no such path\n"), NO_SCRIPT);
+        let Some(script) = asked_of(inbound) else {
+            return self.turn_away(inbound);
         };
         let style = legacy::decode(script, inbound, &self.limits).style;
-        let result = Err(failure);
-        let facts = Facts {
-            script: if script == Script::In { "in" } else { "res" },
-            action: style.place.label(),
-            method: None,
-            outcome: outcome_label(&result, style.place),
-            path: None,
+        self.word(script, &Err(failure), style, None, None)
+    }
+
+    /// Answers what asks nothing of a script.
+    fn turn_away(&self, inbound: &Inbound) -> (Reply, Facts) {
+        let script = Script::of(&inbound.path);
+        let (reply, action) = match (script, inbound.verb) {
+            (Some(_), Verb::Options) => (legacy::preflight(), "preflight"),
+            (Some(_), _) => (refuse_verb(), "none"),
+            (None, _) => (plain(404, "no such path\n"), "none"),
         };
+        let script = script.map_or("none", script_label);
+        let facts = Facts { script, action, method: None, outcome: "none", path: None };
         self.metrics.request(&facts);
-        (legacy::render(&result, style), facts)
+        (reply, facts)
+    }
+
+    /// Words a result, and counts it.
+    fn word(
+        &self,
+        script: Script,
+        result: &Result<Done, Failure>,
+        style: Style,
+        method: Option<&'static str>,
+        path: Option<Path>,
+    ) -> (Reply, Facts) {
+        let outcome = outcome_label(result, style.place);
+        let facts = Facts { script: script_label(script), action: style.place.label(), method, outcome, path };
+        self.metrics.request(&facts);
+        (legacy::render(result, style), facts)
     }
 
     async fn act(&self, account: &Account, op: Op) -> (Result<Done, Failure>, Option<Path>) {
@@ -276,8 +285,17 @@ fn outcome_label(result: &Result<Done, Failure>, place: Place) -> &'static str {
     }
 }
 
-/// What is said of a request that names no script.
-const NO_SCRIPT: Facts = Facts { script: "none", action: "none", method: None, outcome: "none", path: None };
+/// The script that is asked, if the path names one and the verb asks.
+fn asked_of(inbound: &Inbound) -> Option<Script> {
+    Script::of(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
+}
+
+fn script_label(script: Script) -> &'static str {
+    match script {
+        Script::In => "in",
+        Script::Res => "res",
+    }
+}
 
 /// Our choice for what the protocol has no words for: a path or a verb that no client of it uses.
 fn plain(status: u16, body: &'static str) -> Reply {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::app::{Connections, Handler, Received, Response, Unreadable};
+use super::app::{Handler, Received, Response, Unreadable};
+use super::listener::Connections;
 use crate::ledger::Ledger;
 use crate::legacy::Verb;
 use crate::metrics::Metrics;

@@ -5,19 +5,18 @@
 //! connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::{ResponseHeader, Version};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::listener::{LINGER, told_to_stop};
 use crate::legacy::{Inbound, Verb};
 
 /// What answers requests.
@@ -102,79 +101,24 @@ pub struct Options {
     pub connections_max: usize,
 }
 
-/// Counts connections, on one listener or several.
-#[derive(Debug, Default)]
-pub struct Connections {
-    open: AtomicUsize,
-}
-
-impl Connections {
-    /// Connections open now.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-}
-
-/// One counted connection.
-struct Counted(Arc<Connections>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A listener's application: counts and caps connections, and hands them to [`App`].
-pub struct Listener<H> {
-    app: Arc<App<H>>,
-    connections: Arc<Connections>,
-    connections_max: usize,
-    shed: prometheus::IntCounter,
-}
-
-impl<H: Handler> Listener<H> {
-    /// Puts a handler behind HTTP. `shed` counts connections that are closed because too many are open.
-    pub fn new(handler: Arc<H>, options: Options, connections: Arc<Connections>, shed: prometheus::IntCounter) -> Self {
-        let connections_max = options.connections_max;
-        let mut server_options = HttpServerOptions::default();
-        server_options.h2c = true;
-        server_options.h2_idle_timeout = Some(options.idle_timeout);
-        Self { app: Arc::new(App { handler, options, server_options }), connections, connections_max, shed }
-    }
-}
-
-impl<H> std::fmt::Debug for Listener<H> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("connections", &self.connections).finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl<H: Handler> ServerApp for Listener<H> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let open = self.connections.open.fetch_add(1, Ordering::Relaxed);
-        let _counted = Counted(Arc::clone(&self.connections));
-        if open >= self.connections_max {
-            self.shed.inc();
-            return None;
-        }
-        self.app.process_new(stream, shutdown).await
-    }
-}
-
 /// The HTTP application of one listener.
-struct App<H> {
+pub(super) struct App<H> {
     handler: Arc<H>,
     options: Options,
     server_options: HttpServerOptions,
 }
 
+impl<H: Handler> App<H> {
+    pub(super) fn new(handler: Arc<H>, options: Options) -> Self {
+        let mut server_options = HttpServerOptions::default();
+        server_options.h2c = true;
+        server_options.h2_idle_timeout = Some(options.idle_timeout);
+        Self { handler, options, server_options }
+    }
+}
+
 /// Marks a connection on which a request was served before.
 struct Served;
-
-/// How long an idle connection is still listened to once the process shuts down: long enough for a request that was on
-/// its way when it began.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// How long a body that will not be used is read and thrown away, so that a client that writes before it reads gets to
 /// see the answer.
@@ -233,14 +177,12 @@ impl<H: Handler> App<H> {
         let limit = if is_reused { self.options.idle_timeout } else { self.options.header_timeout };
         session.set_write_timeout(Some(self.options.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
-        let mut shutdown = shutdown.clone();
         let read = {
             let mut reading = std::pin::pin!(timeout(limit, session.read_request()));
-            let going_down = async { drop(shutdown.wait_for(|down| *down).await) };
             tokio::select! {
                 biased;
                 read = &mut reading => read,
-                () = going_down, if is_reused => {
+                () = told_to_stop(shutdown) => {
                     match timeout(LINGER, reading).await {
                         Ok(read) => read,
                         Err(_) => return false,
@@ -348,6 +290,8 @@ fn is_acceptable(session: &ServerSession) -> bool {
     let header = session.req_header();
     let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let sizes_fit = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
+    // In HTTP/2 every target has an authority; in HTTP/1 only one that is meant for a proxy does.
+    let is_for_a_proxy = !session.is_http2() && header.uri.authority().is_some();
     let asks_for_more = header.headers.contains_key("upgrade") || matches!(header.method.as_str(), "CONNECT" | "TRACE");
     // Pingora drops the length of a message that has both, and goes on.
     let has_both = header.headers.contains_key("transfer-encoding")
@@ -355,7 +299,7 @@ fn is_acceptable(session: &ServerSession) -> bool {
             let raw = session.get_headers_raw_bytes().to_ascii_lowercase();
             memchr::memmem::find(&raw, b"\ncontent-length").is_some()
         });
-    sizes_fit && !asks_for_more && !has_both && header.raw_path().starts_with(b"/")
+    sizes_fit && !is_for_a_proxy && !asks_for_more && !has_both && header.raw_path().starts_with(b"/")
 }
 
 fn received(session: &ServerSession) -> Received {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 pub mod legacy_app;
+pub mod listener;
 pub mod log;
 pub mod resolve;
 pub mod sandbox_app;

@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::admin::AdminApp;
-use super::app::{self, Connections, Handler, Listener};
+use super::app::{self, Handler};
 use super::legacy_app::LegacyApp;
+use super::listener::{Connections, Listener};
 use super::log::Log;
 use super::sandbox_app::SandboxApp;
 use super::upstream::{self, NativeUpstream};
@@ -65,7 +66,8 @@ pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
     let ran = runtime(config)?.block_on(async {
         let mut serving = Serving::new(config, &metrics);
         let address = config.sandbox.listen.0.ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
-        serving.listen("sandbox", address, None, SandboxApp::new(Sandbox::new(config.sandbox_options())))?;
+        let handler = SandboxApp::new(Sandbox::new(config.sandbox_options()));
+        serving.start("sandbox", address, None, handler, Until::Told)?;
         serving.until_told().await
     });
     log.flush();
@@ -85,8 +87,18 @@ fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, ServeError> {
     builder.enable_all().build().map_err(|error| ServeError(format!("no runtime: {error}")))
 }
 
+/// Takes as many open files as the system allows: each connection is one, and the usual default of 1024 is for programs
+/// that have a handful.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => log::info!(files = limit; "open files allowed"),
+        Err(_) => log::warn!("the limit of open files could not be raised"),
+    }
+}
+
 /// Binds and starts everything that the gateway consists of. Called inside of a tokio runtime.
 fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError> {
+    raise_file_limit();
     let mut serving = Serving::new(config, &metrics);
     let url = match &config.upstream.url.0 {
         Some(url) => url.clone(),
@@ -104,13 +116,13 @@ fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError
     let app = LegacyApp::new(gateway);
     let admin = AdminApp::new(metrics, ledger.clone(), Arc::clone(&serving.connections), Arc::clone(&serving.ready));
     if let Some(address) = config.listen.http.0 {
-        serving.listen("http", address, None, Arc::clone(&app))?;
+        serving.start("http", address, None, Arc::clone(&app), Until::Told)?;
     }
     if let Some(address) = config.listen.https.0.filter(|_| !config.tls.cert.is_empty()) {
-        serving.listen("https", address, Some(tls(config)?), app)?;
+        serving.start("https", address, Some(tls(config)?), app, Until::Told)?;
     }
     if let Some(address) = config.listen.admin.0 {
-        serving.listen("admin", address, None, admin)?;
+        serving.start("admin", address, None, admin, Until::Exit)?;
     }
     spawn(ledger.sweep());
     spawn(upstream.keep_resolved(config.upstream.resolve_every_ms.duration()));
@@ -154,12 +166,24 @@ fn check_pair(cert: &str, key: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// How long a listener goes on.
+#[derive(Clone, Copy)]
+enum Until {
+    /// Until the process is told to stop; its connections are drained.
+    Told,
+    /// Until the process is gone.
+    Exit,
+}
+
 /// What listens and runs.
 struct Serving {
     options: app::Options,
     drain: Duration,
     fds: ListenFds,
+    /// Ends the legacy listeners.
     shutdown: watch::Sender<bool>,
+    /// Ends nothing: health is told and the embedded sandbox answers until the process is gone.
+    never: watch::Sender<bool>,
     ready: Arc<AtomicBool>,
     /// Of the legacy listeners (or the sandbox, where it runs alone).
     connections: Arc<Connections>,
@@ -181,6 +205,7 @@ impl Serving {
             drain: config.server.drain_ms.duration(),
             fds: Arc::new(Mutex::new(Fds::new())),
             shutdown: watch::Sender::new(false),
+            never: watch::Sender::new(false),
             ready: Arc::new(AtomicBool::new(true)),
             connections: Arc::default(),
             shed: metrics.connections_shed.clone(),
@@ -191,21 +216,9 @@ impl Serving {
     fn embed_sandbox(&mut self, config: &Config) -> Result<Url, ServeError> {
         let handler = SandboxApp::new(Sandbox::new(config.sandbox_options()));
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        // Not counted: it must answer as long as the gateway drains.
-        let address = self.start("sandbox", anywhere, None, handler, Arc::default())?;
+        let address = self.start("sandbox", anywhere, None, handler, Until::Exit)?;
         log::warn!("upstream.url is not set: the embedded sandbox answers, nothing is solved, tokens say SANDBOX");
         Url::parse(&format!("http://{address}")).map_err(|error| ServeError(error.to_string()))
-    }
-
-    fn listen<H: Handler>(
-        &mut self,
-        name: &'static str,
-        address: SocketAddr,
-        tls: Option<TlsSettings>,
-        handler: Arc<H>,
-    ) -> Result<(), ServeError> {
-        let connections = if name == "admin" { Arc::default() } else { Arc::clone(&self.connections) };
-        self.start(name, address, tls, handler, connections).map(drop)
     }
 
     fn start<H: Handler>(
@@ -214,7 +227,7 @@ impl Serving {
         address: SocketAddr,
         tls: Option<TlsSettings>,
         handler: Arc<H>,
-        connections: Arc<Connections>,
+        until: Until,
     ) -> Result<SocketAddr, ServeError> {
         let refuse = |error: std::io::Error| ServeError(format!("cannot listen on {address} for {name}: {error}"));
         let socket = TcpListener::bind(address).map_err(refuse)?;
@@ -225,10 +238,15 @@ impl Serving {
         if let Some(tls) = tls {
             endpoint = endpoint.tls(tls);
         }
+        let (connections, shutdown) = match until {
+            Until::Told => (Arc::clone(&self.connections), self.shutdown.subscribe()),
+            // Not counted, or the drain would wait for them.
+            Until::Exit => (Arc::default(), self.never.subscribe()),
+        };
         let app = Listener::new(handler, self.options.clone(), connections, self.shed.clone());
         let mut service = Service::new(name.to_owned(), app);
         service.add_listener(endpoint);
-        let (fds, shutdown) = (Arc::clone(&self.fds), self.shutdown.subscribe());
+        let fds = Arc::clone(&self.fds);
         spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
         let bound_text = bound.to_string();
         log::info!(listener = name, address = bound_text.as_str(); "listening");

@@ -3,6 +3,7 @@
 //! It adds what the table must not have: a clock, ids, spawned flights, waiting and its deadline. A flight belongs to a
 //! spawned task, never to the client that started it, and one that is dropped or panics frees its record.
 
+mod record;
 pub mod table;
 
 use std::collections::hash_map::RandomState;
@@ -133,6 +134,11 @@ impl Ledger {
     /// What is in the ledger.
     pub fn census(&self) -> Census {
         self.table.census()
+    }
+
+    /// The same, counted one by one; see [`Table::recount`].
+    pub fn recount(&self) -> Census {
+        self.table.recount()
     }
 
     /// Forgets what has expired, a slice at a time, for ever.

@@ -1,8 +1,9 @@
-//! What we know of every task that we handed out: whose it is, where it lives upstream, who must ask for its answer.
+//! All tasks that we handed out: found by id and account, bounded, and forgotten in time.
 //!
 //! Sans-I/O: time comes in as an argument, nothing is awaited, so that a seed replays a storm exactly
-//! (`tests/ledger.rs`). Id map, not-ready TTL, single-flight and settled answers are fields of one [`Record`] behind one
-//! shard lock, so that no moment exists between the end of a flight and the answer being there.
+//! (`tests/ledger.rs`). Id map, not-ready TTL, single-flight and settled answers are fields of one
+//! [record](super::record) behind one shard lock, so that no moment exists between the end of a flight and the answer
+//! being there.
 //!
 //! Invariants: at most one live flight per task; an overtaken flight changes nothing when it lands; a settled record
 //! never becomes open again; a record is found by its id *and* its account, and an id of another account looks exactly
@@ -14,10 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::sync::watch;
+use dashmap::mapref::one::RefMut;
 
+use super::record::Record;
+pub use super::record::{Admit, Landing, Lead, Wake};
 use crate::methods::Method;
-use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef};
+use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 
 /// A moment, in milliseconds since the ledger was made. Monotonic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,38 +57,6 @@ pub struct Options {
     pub followers_max: usize,
 }
 
-/// What a flight brings home.
-pub type Landing = Result<Outcome, Failure>;
-
-/// Where a follower hears of a landing.
-pub type Wake = watch::Receiver<Option<Landing>>;
-
-/// What a poll finds.
-#[derive(Debug)]
-pub enum Admit {
-    /// No such task for this account.
-    Unknown,
-    /// Answer from memory: not ready, or the refusal that the upstream gave a moment ago.
-    Recent(Landing),
-    /// Answer from memory, for good.
-    Settled(Outcome),
-    /// Somebody asks already: wait here.
-    Follow(Wake),
-    /// The caller must ask, for itself and all who follow.
-    Lead(Lead),
-}
-
-/// The duty to ask.
-#[derive(Debug)]
-pub struct Lead {
-    /// What to ask for.
-    pub task: TaskRef,
-    /// Number of the flight, for [`Table::land`].
-    pub flight: u64,
-    /// Where the one who leads hears of the landing, like every follower.
-    pub wake: Wake,
-}
-
 /// Why a record was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOpened {
@@ -104,6 +75,8 @@ pub struct Census {
     pub bytes: usize,
     /// Flights under way.
     pub flights: usize,
+    /// Requests that wait for a flight, those that lead it included. Only [`Table::recount`] knows.
+    pub waiting: usize,
     /// Accounts with a record.
     pub accounts: usize,
 }
@@ -115,76 +88,13 @@ pub struct Table {
     records: DashMap<LegacyId, Record>,
     /// Records per account.
     accounts: DashMap<Account, usize>,
-    /// One entry per record: when to look whether it has expired. Never locked before a shard of `records`.
+    /// One entry per record: when to look whether it has expired. May be locked under a shard of `records`, never the
+    /// other way round.
     due: Mutex<BTreeSet<(Moment, LegacyId)>>,
     count: AtomicUsize,
     bytes: AtomicUsize,
     flights: AtomicUsize,
     flight_last: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Record {
-    account: Account,
-    method: &'static Method,
-    native: Option<NativeId>,
-    expires: Moment,
-    /// Under which moment the record stands in `due`.
-    queued: Moment,
-    state: State,
-    report: Report,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Submitted, but what the upstream calls it is not known yet, or may never be.
-    Unbound,
-    /// The upstream works on it.
-    Open {
-        /// Until when `recent` is answered from memory.
-        fresh_until: Moment,
-        /// What the last flight brought, where that is a refusal.
-        refused: Option<Failure>,
-        flight: Option<Flight>,
-    },
-    /// Final.
-    Settled(Outcome),
-}
-
-#[derive(Debug)]
-struct Flight {
-    number: u64,
-    wake: watch::Sender<Option<Landing>>,
-}
-
-/// How far a report on the task has got. A report is sent upstream at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Report {
-    None,
-    Sent,
-    FateUnknown,
-    Recorded(crate::op::Verdict),
-}
-
-/// What a record is charged beyond its answer: itself, its place in the map and in `due`, and its native id.
-const RECORD_BYTES: usize = size_of::<Record>() + size_of::<(Moment, LegacyId)>() * 2 + 56;
-
-impl Record {
-    fn bytes(&self) -> usize {
-        let answer = match &self.state {
-            State::Settled(Outcome::Solved(solved)) => solved.bytes(),
-            _ => 0,
-        };
-        RECORD_BYTES + answer
-    }
-
-    /// Makes a record final, unless it is; the first final answer stays.
-    fn settle(&mut self, outcome: &Outcome, expires: Moment) {
-        if !matches!(self.state, State::Settled(_)) {
-            self.state = State::Settled(outcome.clone());
-            self.expires = expires;
-        }
-    }
 }
 
 impl Table {
@@ -209,34 +119,26 @@ impl Table {
     pub fn open(&self, id: LegacyId, account: &Account, method: &'static Method, now: Moment) -> Result<(), NotOpened> {
         // Reserved before it is checked, so that a burst cannot pass the bound together.
         let place = self.count.fetch_add(1, Ordering::Relaxed);
-        let opened =
-            if place >= self.options.records_max || self.bytes.load(Ordering::Relaxed) >= self.options.bytes_max {
-                Err(NotOpened::Full)
-            } else {
-                self.count_in(account).and_then(|account| self.insert(id, account, method, now))
-            };
+        let is_full = place >= self.options.records_max || self.bytes.load(Ordering::Relaxed) >= self.options.bytes_max;
+        let opened = if is_full {
+            Err(NotOpened::Full)
+        } else {
+            self.join(account).and_then(|account| self.insert(id, Record::new(account, method, now, &self.options)))
+        };
         if opened.is_err() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
         opened
     }
 
-    /// Notes what the upstream calls a task. Does nothing when the record is no longer waiting for it.
+    /// Notes what the upstream calls a task. Does nothing when the record no longer waits for it.
     pub fn bind(&self, id: LegacyId, native: NativeId, now: Moment) {
-        if let Some(mut record) = self.records.get_mut(&id)
-            && matches!(record.state, State::Unbound)
-        {
-            record.native = Some(native);
-            record.expires = now.after_ms(self.options.open_ttl_ms);
-            record.state = State::Open { fresh_until: now, refused: None, flight: None };
-        }
+        self.change(id, |record| record.bind(native, now, &self.options));
     }
 
-    /// Notes a final answer that came with the submit. Does nothing when the record has one.
+    /// Notes a final answer that came with the submit. Does nothing when the record no longer waits for it.
     pub fn settle(&self, id: LegacyId, outcome: &Outcome, now: Moment) {
-        if let Some(mut record) = self.records.get_mut(&id) {
-            self.change(&mut record, |record| record.settle(outcome, now.after_ms(self.options.answer_ttl_ms)));
-        }
+        self.change(id, |record| record.settle_unbound(outcome, now, &self.options));
     }
 
     /// Takes a task back whose id no client has heard: the upstream refused the submit.
@@ -249,67 +151,24 @@ impl Table {
 
     /// Decides what becomes of a poll.
     pub fn admit(&self, account: &Account, id: LegacyId, now: Moment) -> Admit {
-        let Some(mut record) = self.records.get_mut(&id).filter(|record| record.account == *account) else {
+        let Some(mut record) = self.find(account, id, now) else {
             return Admit::Unknown;
         };
-        if record.expires <= now && !self.renew(&mut record, now) {
-            return Admit::Unknown;
-        }
-        let Record { account, method, native, state, .. } = &mut *record;
-        let (fresh_until, refused, flight) = match state {
-            State::Unbound => return Admit::Recent(Ok(Outcome::NotReady)),
-            State::Settled(outcome) => return Admit::Settled(outcome.clone()),
-            State::Open { fresh_until, refused, flight } => (fresh_until, refused, flight),
-        };
-        if let Some(flight) = flight {
-            if flight.wake.receiver_count() >= self.options.followers_max {
-                return Admit::Recent(Ok(Outcome::NotReady));
+        record.admit(now, &self.options, || {
+            if self.flights.fetch_add(1, Ordering::Relaxed) < self.options.flights_max {
+                return Some(self.flight_last.fetch_add(1, Ordering::Relaxed) + 1);
             }
-            return Admit::Follow(flight.wake.subscribe());
-        }
-        if now < *fresh_until {
-            return Admit::Recent(refused.clone().map_or(Ok(Outcome::NotReady), Err));
-        }
-        let Some(native) = native.clone() else {
-            return Admit::Recent(Ok(Outcome::NotReady));
-        };
-        if self.flights.fetch_add(1, Ordering::Relaxed) >= self.options.flights_max {
             self.flights.fetch_sub(1, Ordering::Relaxed);
-            return Admit::Recent(Ok(Outcome::NotReady));
-        }
-        let number = self.flight_last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, wake) = watch::channel(None);
-        *flight = Some(Flight { number, wake: sender });
-        let task = TaskRef { account: account.clone(), native, method };
-        Admit::Lead(Lead { task, flight: number, wake })
+            None
+        })
     }
 
-    /// Ends a flight: notes what it brought, then wakes everybody who waits.
-    ///
-    /// Trouble is not remembered as an answer, but it costs the same pause as "not ready", so that an upstream in
-    /// trouble is not asked at the speed of its clients.
+    /// Ends a flight: what it brought is noted before anybody who waits is woken. An overtaken one changes nothing.
     pub fn land(&self, id: LegacyId, number: u64, landing: Landing, now: Moment) {
-        let Some(mut record) = self.records.get_mut(&id) else {
-            return;
-        };
-        let State::Open { fresh_until, refused, flight } = &mut record.state else {
-            return;
-        };
-        let Some(landed) = flight.take_if(|flight| flight.number == number) else {
-            return;
-        };
-        self.flights.fetch_sub(1, Ordering::Relaxed);
-        *fresh_until = now.after_ms(self.options.not_ready_ttl_ms);
-        *refused = None;
-        match &landing {
-            Ok(Outcome::NotReady) | Err(Failure::Shed | Failure::Unavailable | Failure::FateUnknown) => {}
-            Err(failure) => *refused = Some(failure.clone()),
-            Ok(outcome) => {
-                let expires = now.after_ms(self.options.answer_ttl_ms);
-                self.change(&mut record, |record| record.settle(outcome, expires));
-            }
+        let landed = self.change(id, |record| record.land(number, landing, now, &self.options));
+        if landed == Some(true) {
+            self.flights.fetch_sub(1, Ordering::Relaxed);
         }
-        landed.wake.send_replace(Some(landing));
     }
 
     /// Begins a report.
@@ -321,35 +180,16 @@ impl Table {
         &self,
         account: &Account,
         id: LegacyId,
-        verdict: crate::op::Verdict,
+        verdict: Verdict,
         now: Moment,
     ) -> Result<Option<TaskRef>, Failure> {
-        let Some(mut record) = self.records.get_mut(&id).filter(|record| record.account == *account) else {
-            return Err(Failure::TaskUnknown);
-        };
-        if record.expires <= now && !self.renew(&mut record, now) {
-            return Err(Failure::TaskUnknown);
-        }
-        let Some(native) = record.native.clone() else {
-            return Err(Failure::ReportRefused);
-        };
-        match record.report {
-            Report::None => record.report = Report::Sent,
-            Report::Recorded(recorded) if recorded == verdict => return Ok(None),
-            Report::Sent | Report::Recorded(_) => return Err(Failure::ReportDuplicate),
-            Report::FateUnknown => return Err(Failure::ReportRefused),
-        }
-        Ok(Some(TaskRef { account: record.account.clone(), native, method: record.method }))
+        self.find(account, id, now).ok_or(Failure::TaskUnknown)?.begin_report(verdict)
     }
 
     /// Ends a report. One that was refused, or never sent, may be made again.
-    pub fn end_report(&self, id: LegacyId, verdict: crate::op::Verdict, result: &Result<(), Failure>) {
+    pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
         if let Some(mut record) = self.records.get_mut(&id) {
-            record.report = match result {
-                Ok(()) => Report::Recorded(verdict),
-                Err(Failure::FateUnknown) => Report::FateUnknown,
-                Err(_) => Report::None,
-            };
+            record.end_report(verdict, result);
         }
     }
 
@@ -359,28 +199,23 @@ impl Table {
             let id = {
                 let mut due = self.due();
                 match due.first() {
-                    Some((moment, _)) if *moment <= now => {}
+                    Some((moment, id)) if *moment <= now => {
+                        let id = *id;
+                        due.pop_first();
+                        id
+                    }
                     _ => return false,
                 }
-                let Some((_, id)) = due.pop_first() else { return false };
-                id
             };
-            let again = match self.records.get_mut(&id) {
-                None => continue,
-                Some(mut record) => (record.expires > now || self.renew(&mut record, now)).then(|| {
-                    record.queued = record.expires;
-                    record.expires
-                }),
-            };
-            match again {
-                Some(expires) => {
-                    self.due().insert((expires, id));
-                }
-                None => {
-                    if let Some((_, record)) = self.records.remove_if(&id, |_, record| record.expires <= now) {
-                        self.count_out(&record);
-                    }
-                }
+            if let Some(mut record) = self.records.get_mut(&id)
+                && record.lives(now, &self.options)
+            {
+                record.queued = record.expires;
+                self.due().insert((record.queued, id));
+                continue;
+            }
+            if let Some((_, record)) = self.records.remove_if(&id, |_, record| record.expires <= now) {
+                self.count_out(&record);
             }
         }
         true
@@ -392,74 +227,68 @@ impl Table {
             records: self.count.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             flights: self.flights.load(Ordering::Relaxed),
+            waiting: 0,
             accounts: self.accounts.len(),
         }
     }
 
     /// What is in the table, counted one by one: for tests, which compare it with [`Table::census`].
     pub fn recount(&self) -> Census {
-        let is_flying = |record: &Record| matches!(&record.state, State::Open { flight: Some(_), .. });
+        let waiting: Vec<usize> = self.records.iter().filter_map(|record| record.waiting()).collect();
         Census {
             records: self.records.len(),
             bytes: self.records.iter().map(|record| record.bytes()).sum(),
-            flights: self.records.iter().filter(|record| is_flying(record)).count(),
-            accounts: self.accounts.iter().filter(|account| *account.value() > 0).count(),
+            flights: waiting.len(),
+            waiting: waiting.iter().sum(),
+            accounts: self.accounts.iter().filter(|records| *records.value() > 0).count(),
         }
     }
 
-    /// What an expired record becomes: an unbound one is settled as unsolvable, so that its client submits anew; any
-    /// other is forgotten, and `false` says so.
-    fn renew(&self, record: &mut Record, now: Moment) -> bool {
-        let is_unbound = matches!(record.state, State::Unbound);
-        if is_unbound {
-            record.settle(&Outcome::Failed(Failure::Unsolvable), now.after_ms(self.options.answer_ttl_ms));
-        }
-        is_unbound
+    /// The record of that id, if it lives and is this account's.
+    fn find(&self, account: &Account, id: LegacyId, now: Moment) -> Option<RefMut<'_, LegacyId, Record>> {
+        let mut record = self.records.get_mut(&id).filter(|record| record.account() == account)?;
+        record.lives(now, &self.options).then_some(record)
     }
 
-    fn insert(&self, id: LegacyId, account: Account, method: &'static Method, now: Moment) -> Result<(), NotOpened> {
-        let expires = now.after_ms(self.options.unbound_ttl_ms);
-        let record = Record {
-            account,
-            method,
-            native: None,
-            expires,
-            queued: expires,
-            state: State::Unbound,
-            report: Report::None,
-        };
+    /// Changes a record, charges what it has grown by, and looks at it earlier if it ends earlier now.
+    fn change<T>(&self, id: LegacyId, change: impl FnOnce(&mut Record) -> T) -> Option<T> {
+        let mut record = self.records.get_mut(&id)?;
+        let before = record.bytes();
+        let changed = change(&mut record);
+        // Answers only ever grow a record.
+        self.bytes.fetch_add(record.bytes().saturating_sub(before), Ordering::Relaxed);
+        if record.expires < record.queued {
+            let mut due = self.due();
+            due.remove(&(record.queued, id));
+            due.insert((record.expires, id));
+            record.queued = record.expires;
+        }
+        Some(changed)
+    }
+
+    fn insert(&self, id: LegacyId, record: Record) -> Result<(), NotOpened> {
         match self.records.entry(id) {
             Entry::Vacant(vacant) => {
                 self.bytes.fetch_add(record.bytes(), Ordering::Relaxed);
+                self.due().insert((record.queued, id));
                 vacant.insert(record);
+                Ok(())
             }
             Entry::Occupied(_) => {
-                self.leave(&record.account);
-                return Err(NotOpened::Taken);
+                self.leave(record.account());
+                Err(NotOpened::Taken)
             }
         }
-        self.due().insert((expires, id));
-        Ok(())
     }
 
     /// Counts a record in for its account, and returns the one copy of its key that all its records share.
-    fn count_in(&self, account: &Account) -> Result<Account, NotOpened> {
-        let mut entry = self.accounts.entry(account.clone()).or_insert(0);
-        if *entry >= self.options.account_records_max {
+    fn join(&self, account: &Account) -> Result<Account, NotOpened> {
+        let mut records = self.accounts.entry(account.clone()).or_insert(0);
+        if *records >= self.options.account_records_max {
             return Err(NotOpened::Full);
         }
-        *entry += 1;
-        Ok(entry.key().clone())
-    }
-
-    /// Counts a removed record out. A flight of it may still be in the air; it will find nothing to land on.
-    fn count_out(&self, record: &Record) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
-        if matches!(&record.state, State::Open { flight: Some(_), .. }) {
-            self.flights.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.leave(&record.account);
+        *records += 1;
+        Ok(records.key().clone())
     }
 
     fn leave(&self, account: &Account) {
@@ -471,12 +300,14 @@ impl Table {
         }
     }
 
-    /// Changes a record and charges the difference.
-    fn change(&self, record: &mut Record, change: impl FnOnce(&mut Record)) {
-        let before = record.bytes();
-        change(record);
-        // Answers only ever grow a record.
-        self.bytes.fetch_add(record.bytes().saturating_sub(before), Ordering::Relaxed);
+    /// Counts a removed record out. A flight of it may still be in the air; it will find nothing to land on.
+    fn count_out(&self, record: &Record) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
+        if record.waiting().is_some() {
+            self.flights.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.leave(record.account());
     }
 
     fn due(&self) -> MutexGuard<'_, BTreeSet<(Moment, LegacyId)>> {

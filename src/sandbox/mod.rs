@@ -115,7 +115,7 @@ impl Sandbox {
             return refusal((404, "ERROR_BAD_PARAMETERS", "no such endpoint"));
         };
         *state.counters.entry(endpoint).or_insert(0) += 1;
-        if rate[1] == 0 {
+        if state.window_requests > self.options.requests_per_10s {
             return refusal((429, "ERROR_TOO_MANY_REQUESTS", "over the rate limit"));
         }
         let Ok(Json::Object(request)) = serde_json::from_slice(body) else {
@@ -184,7 +184,8 @@ impl State {
         }
         self.window_requests += 1;
         let ends_ms = self.window_began_ms + WINDOW_MS;
-        [limit, (limit + 1).saturating_sub(self.window_requests), ends_ms.saturating_sub(now_ms).div_ceil(1000)]
+        let remaining = limit.saturating_sub(self.window_requests);
+        [limit, remaining, ends_ms.saturating_sub(now_ms).div_ceil(1000)]
     }
 
     /// `Ok(Null)` stands for an answer that is no JSON.

@@ -1,0 +1,48 @@
+# capgate. `make run` and `make test` do all the set-up on a Debian machine with a Rust toolchain and make.
+
+CARGO ?= cargo
+# TLS=1: also HTTPS, with a self-signed certificate for localhost.
+TLS ?=
+TRIAL := target/self-signed
+
+.PHONY: help run test check clients tools
+
+help:
+	@echo "make run      build the release binary and run the gateway on loopback, before the embedded sandbox"
+	@echo "make run TLS=1   the same, with HTTPS and a self-signed certificate"
+	@echo "make test     every test that needs no other service"
+	@echo "make check    format, lints and documents, as CI does"
+	@echo "make clients  real client libraries against the built binary (needs the package registries)"
+
+# Pingora compiles zlib-ng, which needs cmake and a C compiler, whatever TLS it is built with.
+tools:
+	@missing=""; \
+	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	if [ -n "$$missing" ]; then \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  if [ -n "$$sudo" ] && ! command -v sudo >/dev/null; then \
+	    echo "make: please install as root, then try again: apt-get install$$missing"; exit 1; fi; \
+	  echo "make: Pingora needs$$missing to build: installing by apt-get, and nothing else"; \
+	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null \
+	    || { echo "make: that failed; please install as root, then try again: apt-get install$$missing"; exit 1; }; \
+	fi
+
+run: tools
+	$(CARGO) build --release --locked --bin capgate
+ifneq ($(TLS),)
+	$(CARGO) run --quiet --locked --example self_signed -- $(TRIAL)
+endif
+	@TLS="$(TLS)" TRIAL="$(TRIAL)" sh tests/try.sh target/release/capgate
+
+test: tools
+	$(CARGO) test --locked
+
+check: tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+clients: tools
+	$(CARGO) build --locked --all-targets
+	bash tests/clients/run.sh target/debug/capgate

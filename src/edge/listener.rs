@@ -1,0 +1,100 @@
+//! Connections of one listener: counted, capped, and closed in good time; what is said on them is for [`super::app`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use prometheus::IntCounter;
+use tokio::time::timeout;
+
+use super::app::{App, Handler, Options};
+
+/// How long an idle connection is still listened to once the process shuts down: long enough for a request that was on
+/// its way when it began.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+
+/// Counts connections, on one listener or several.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: AtomicUsize,
+}
+
+impl Connections {
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// One counted connection.
+struct Counted(Arc<Connections>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A listener's application: counts and caps connections, and hands them to [`App`].
+pub struct Listener<H> {
+    app: Arc<App<H>>,
+    connections: Arc<Connections>,
+    connections_max: usize,
+    header_timeout: Duration,
+    shed: IntCounter,
+}
+
+impl<H: Handler> Listener<H> {
+    /// Puts a handler behind HTTP. `shed` counts connections that are closed because too many are open.
+    pub fn new(handler: Arc<H>, options: Options, connections: Arc<Connections>, shed: IntCounter) -> Self {
+        let (connections_max, header_timeout) = (options.connections_max, options.header_timeout);
+        Self { app: Arc::new(App::new(handler, options)), connections, connections_max, header_timeout, shed }
+    }
+}
+
+impl<H> std::fmt::Debug for Listener<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<H: Handler> ServerApp for Listener<H> {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let open = self.connections.open.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(Arc::clone(&self.connections));
+        if open >= self.connections_max {
+            self.shed.inc();
+            return None;
+        }
+        let is_clear = stream.get_ssl_digest().is_none();
+        if is_clear && !self.speaks(&mut stream, shutdown).await {
+            return None;
+        }
+        self.app.process_new(stream, shutdown).await
+    }
+}
+
+impl<H> Listener<H> {
+    /// Waits for the first bytes of a connection in the clear. Pingora looks at as many to tell HTTP/2 from HTTP/1, and
+    /// waits for them without a deadline; the shortest request that we answer is as long.
+    async fn speaks(&self, stream: &mut Stream, shutdown: &ShutdownWatch) -> bool {
+        let mut preface = [0; 24];
+        let mut peeking = std::pin::pin!(timeout(self.header_timeout, stream.try_peek(&mut preface)));
+        tokio::select! {
+            biased;
+            peeked = &mut peeking => matches!(peeked, Ok(Ok(_))),
+            () = told_to_stop(shutdown) => matches!(timeout(LINGER, peeking).await, Ok(Ok(Ok(_)))),
+        }
+    }
+}
+
+/// Returns once the process shuts down.
+pub(super) async fn told_to_stop(shutdown: &ShutdownWatch) {
+    // An error means that nobody is left who could say so, which is the end as well.
+    drop(shutdown.clone().wait_for(|down| *down).await);
+}

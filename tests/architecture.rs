@@ -1,0 +1,136 @@
+//! Rules that the compiler does not know: who may use whom, how long a file may be, what documents must say.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What each module may use of the crate. `main` may use what it likes.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("methods", &[]),
+    ("op", &["methods"]),
+    ("legacy", &["methods", "op"]),
+    ("native", &["methods", "op"]),
+    ("ledger", &["methods", "op"]),
+    ("sandbox", &[]),
+    ("metrics", &["gateway", "ledger", "native"]),
+    ("gateway", &["legacy", "ledger", "metrics", "native", "op"]),
+    ("config", &["ledger", "legacy", "sandbox"]),
+    ("edge", &["config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox"]),
+];
+
+/// Words that would mean I/O, a clock or chance, and the modules that must be without them.
+const PURE: &[&str] = &["methods/", "op.rs", "legacy/", "native/", "ledger/table.rs", "sandbox/"];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::io::",
+    "tokio::net",
+    "tokio::time",
+    "tokio::spawn",
+    "tokio::task",
+    "Instant::now",
+    "SystemTime",
+    "Utc::now",
+    "RandomState",
+    "thread::",
+    "println!",
+    "log::",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> BTreeMap<String, String> {
+    let mut sources = BTreeMap::new();
+    let mut folders: Vec<PathBuf> = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                let name = entry.strip_prefix(root().join("src")).expect("a source").display().to_string();
+                sources.insert(name, std::fs::read_to_string(&entry).expect("a text"));
+            }
+        }
+    }
+    sources
+}
+
+/// The lines of a source that are code: no comments, and nothing from the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn modules_use_only_what_the_map_allows() {
+    for (name, text) in sources() {
+        let module = name.split(['/', '.']).next().unwrap_or_default();
+        let Some((_, allowed)) = MAY_USE.iter().find(|(known, _)| *known == module) else {
+            assert!(name == "lib.rs" || name == "main.rs", "{name} is not on the map");
+            continue;
+        };
+        let code = code(&text);
+        for used in code.split("crate::").skip(1) {
+            let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            assert!(used == module || allowed.contains(&used.as_str()), "{name} uses crate::{used}");
+        }
+        let uses_pingora = code.contains("pingora");
+        assert!(module == "edge" || !uses_pingora, "{name} uses Pingora: only edge may");
+        let uses_serde = module == "op" && code.contains("serde");
+        assert!(!uses_serde, "op knows no wire format");
+    }
+}
+
+#[test]
+fn the_core_does_no_io_and_reads_no_clock() {
+    for (name, text) in sources() {
+        if PURE.iter().any(|pure| name.starts_with(pure)) {
+            let code = code(&text);
+            for word in IMPURE {
+                assert!(!code.contains(word), "{name} must be pure and says {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    for (name, text) in sources() {
+        let lines = code(&text).lines().count();
+        assert!(lines <= 400, "{name} has {lines} lines of code: it has two subjects");
+    }
+}
+
+#[test]
+fn every_row_of_the_method_table_has_a_transcript() {
+    let transcripts: String =
+        crate::support::transcript::files().iter().map(|file| std::fs::read_to_string(file).expect("a text")).collect();
+    for method in capgate::methods::METHODS {
+        let names = [Some(method.task_type.proxyless), method.task_type.proxied];
+        for name in names.into_iter().flatten() {
+            assert!(transcripts.contains(&format!("\"type\":\"{name}\"")), "no transcript submits {name}");
+        }
+    }
+}
+
+#[test]
+fn the_sandboxs_triggers_are_documented() {
+    use capgate::sandbox::triggers::{KEYS, SITE_KEYS};
+    let text = std::fs::read_to_string(root().join("docs/sandbox.md")).expect("docs/sandbox.md");
+    for name in KEYS.iter().map(|(name, _)| name).chain(SITE_KEYS.iter().map(|(name, _)| name)) {
+        assert!(text.contains(&format!("`{name}`")), "docs/sandbox.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
+    let metrics = String::from_utf8(capgate::metrics::Metrics::new().text()).expect("text");
+    for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
+    }
+}

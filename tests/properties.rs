@@ -1,0 +1,207 @@
+//! Properties of the pure core, over inputs that nobody chose.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use capgate::config::Config;
+use capgate::legacy::{self, Inbound, Notation, Place, Script, Style, Verb};
+use capgate::methods::{METHODS, Method, Value};
+use capgate::native::{Answer, answer, call};
+use capgate::op::{Account, Done, Failure, Op, Outcome, Solved};
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use crate::support::play::sample;
+
+fn limits() -> legacy::Limits {
+    Config::default().legacy_limits()
+}
+
+fn post(content_type: &str, body: Vec<u8>) -> Inbound {
+    Inbound {
+        verb: Verb::Post,
+        path: "/in.php".to_owned(),
+        query: Bytes::new(),
+        content_type: Bytes::copy_from_slice(content_type.as_bytes()),
+        body: Bytes::from(body),
+    }
+}
+
+/// Bytes that look enough like a form to get past the first check.
+fn formish() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        Just("key=K&method=userrecaptcha&".to_owned()),
+        Just("--x\r\nContent-Disposition: form-data; name=\"".to_owned()),
+        Just("--x--".to_owned()),
+        Just("\r\n\r\n".to_owned()),
+        Just("{\"key\":\"K\",".to_owned()),
+        Just("body=data:image/png;base64,".to_owned()),
+        Just("filename=\"".to_owned()),
+        "[ -~]{0,12}",
+    ];
+    let bytes = prop::collection::vec(any::<u8>(), 0..12);
+    let piece = prop_oneof![4 => word.prop_map(String::into_bytes), 1 => bytes];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+fn content_type() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        Just("application/json".to_owned()),
+        Just("application/x-www-form-urlencoded".to_owned()),
+        Just("multipart/form-data; boundary=x".to_owned()),
+        Just("multipart/form-data; boundary=\"x".to_owned()),
+        "[ -~]{0,30}",
+    ]
+}
+
+fn style(place: Place, notation: Notation) -> Style {
+    Style { place, notation, open_to_browsers: false }
+}
+
+const PLACES: [Place; 7] =
+    [Place::Submit, Place::Get, Place::GetWithPrice, Place::GetMany, Place::Report, Place::Balance, Place::Nowhere];
+
+fn failures() -> Vec<Failure> {
+    use Failure as F;
+    vec![
+        F::KeyMalformed,
+        F::KeyUnknown,
+        F::ZeroBalance,
+        F::AddressRefused,
+        F::ActionMissing,
+        F::ActionUnknown,
+        F::MethodUnknown,
+        F::Parameter("x"),
+        F::Parameters,
+        F::PageUrl,
+        F::SiteKeyMissing,
+        F::SiteKey,
+        F::ProxyFormat,
+        F::ProxyBad,
+        F::Upload,
+        F::ImageTooSmall,
+        F::ImageTooBig,
+        F::ImageType,
+        F::IdMalformed,
+        F::TaskUnknown,
+        F::Unsolvable,
+        F::TaskUnsupported,
+        F::NoProviders,
+        F::Shed,
+        F::Unavailable,
+        F::FateUnknown,
+        F::ReportDuplicate,
+        F::ReportRefused,
+        F::Other("ERROR_BAD_DUPLICATES".into()),
+    ]
+}
+
+#[test]
+fn every_failure_has_a_code_that_clients_recognise_everywhere() {
+    for failure in failures() {
+        for place in PLACES {
+            let code = legacy::codes::code(&failure, place);
+            let is_poll = matches!(place, Place::Get | Place::GetWithPrice | Place::GetMany);
+            let is_fine = code.starts_with("ERROR_") || (is_poll && code == legacy::codes::NOT_READY);
+            assert!(is_fine, "{failure:?} at {place:?} is {code}");
+            let reply = legacy::render(&Err(failure.clone()), style(place, Notation::Json));
+            let json: Json = serde_json::from_slice(&reply.body).expect("JSON");
+            assert_eq!((reply.status, &json["status"], json["request"].as_str()), (200, &Json::from(0), Some(code)));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn decoding_is_total(content_type in content_type(), query in "[ -~]{0,60}", body in formish(), is_post: bool) {
+        for script in [Script::In, Script::Res] {
+            let mut inbound = post(&content_type, body.clone());
+            inbound.query = Bytes::from(query.clone().into_bytes());
+            inbound.verb = if is_post { Verb::Post } else { Verb::Get };
+            let request = legacy::decode(script, &inbound, &limits());
+            if let Err(failure) = request.meaning {
+                let reply = legacy::render(&Err(failure), request.style);
+                prop_assert_eq!(reply.status, 200);
+            }
+        }
+    }
+
+    #[test]
+    fn native_answers_are_read_or_are_trouble(status in 200_u16..600, body in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..60),
+        "\\{\"errorId\":[01],\"(status|taskId|errorCode|balance)\":(\"ready\"|\"failed\"|1e999|null|\\[\\]|\"ERROR_X\")(,\"solution\":(\\{\\}|\\{\"token\":\"T\"\\}|7))?\\}".prop_map(String::into_bytes),
+    ]) {
+        let answer = Answer { status, body: Bytes::from(body) };
+        for method in METHODS {
+            if let Ok(Outcome::Solved(solved)) = answer::result(&answer, &method.solution) {
+                prop_assert!(solved.bytes() > 0 && solved.payload != Value::Text(String::new()));
+            }
+            let _ = answer::created(&answer, &method.solution);
+        }
+        prop_assert!(answer::balance(&answer).map_or(true, f64::is_finite));
+        let _ = answer::feedback(&answer);
+    }
+
+    #[test]
+    fn text_and_json_carry_the_same_answer(text in "\\PC{1,40}|[|\"\\\\<>&\u{0}-\u{1f}]{1,10}", price in "0\\.[0-9]{1,6}") {
+        let solved = Solved { payload: Value::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()) };
+        let done = Ok(Done::Polled(Outcome::Solved(Arc::new(solved))));
+        for (place, expected) in [(Place::Get, format!("OK|{text}")), (Place::GetWithPrice, format!("OK|{text}|{price}"))] {
+            let reply = legacy::render(&done, style(place, Notation::Text));
+            prop_assert_eq!(&reply.body[..], expected.as_bytes());
+            let reply = legacy::render(&done, style(place, Notation::Json));
+            let json: Json = serde_json::from_slice(&reply.body).expect("JSON");
+            prop_assert_eq!(json["request"].as_str(), Some(text.as_str()));
+            prop_assert_eq!(json["useragent"].as_str(), Some(text.as_str()));
+            prop_assert_eq!(json["price"].as_str(), (place == Place::GetWithPrice).then_some(price.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_submit_writes_only_fields_that_its_row_names(extra in prop::collection::vec(("[a-z_]{1,12}", "[ -~]{0,20}"), 0..12)) {
+        for method in METHODS {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("key", "K").append_pair("method", method.legacy[0]);
+            for param in method.params {
+                form.append_pair(param.legacy.last().expect("a name"), &sample(param.kind));
+            }
+            form.extend_pairs(method.when);
+            let names: Vec<&str> = method.params.iter().flat_map(|param| param.legacy.iter().copied()).collect();
+            let known = |name: &str| names.contains(&name) || ["key", "method", "version", "enterprise", "proxy"].contains(&name);
+            form.extend_pairs(extra.iter().filter(|(name, _)| !known(name)));
+            let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
+            let request = legacy::decode(Script::In, &inbound, &limits());
+            let Ok((account, Op::Submit(task))) = request.meaning else {
+                return Err(TestCaseError::fail(format!("{} was not understood: {:?}", method.name, request.meaning)));
+            };
+            check_fields(method, &call::create_task(&account, &task).body)?;
+        }
+    }
+}
+
+fn check_fields(method: &Method, body: &[u8]) -> Result<(), TestCaseError> {
+    let json: Json = serde_json::from_slice(body).expect("JSON");
+    prop_assert_eq!(json.as_object().map(serde_json::Map::len), Some(2));
+    prop_assert_eq!(json["clientKey"].as_str(), Some("K"));
+    for (name, value) in json["task"].as_object().expect("a task") {
+        let is_named = name == "type"
+            || method.params.iter().any(|param| {
+                param.native.split('.').next() == Some(name) && (param.native == name || value.is_object())
+            });
+        prop_assert!(is_named, "{} writes {}", method.name, name);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_account_is_never_printed() {
+    let account = Account::new("c0ffee00").expect("a key");
+    let op = Op::Balance;
+    assert!(!format!("{account:?} {op:?} {:?}", call::get_balance(&account)).contains("c0ffee"));
+    for bad in ["", " ", "a b", "\u{e9}", &"a".repeat(129)] {
+        assert_eq!(Account::new(bad).expect_err("no key"), Failure::KeyMalformed);
+    }
+}

@@ -1,0 +1,19 @@
+//! All tests that need the whole crate, in one binary. `tests/README.md` says what is where.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking, and may look at the clock and the environment"
+)]
+
+mod architecture;
+mod config;
+mod ledger;
+mod lifecycle;
+mod properties;
+mod support;
+mod transcripts;
+mod wire;

@@ -1,0 +1,6 @@
+//! What the tests share: transcripts, the scripted upstream, the real binary.
+
+pub(crate) mod binary;
+pub(crate) mod http;
+pub(crate) mod play;
+pub(crate) mod transcript;
