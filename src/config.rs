@@ -5,6 +5,7 @@
 //! refused with the file, the line and what is allowed. Every key can be set from the environment, as
 //! `CAPGATE_<SECTION>_<KEY>`, which wins over the file.
 
+mod method;
 mod value;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use value::{Address, Ranged, Share, UpstreamUrl};
+pub use method::MethodSection;
+pub use value::{Address, Ranged, SelectionMode, Share, UpstreamUrl};
 
 use crate::ledger::table;
 use crate::legacy::{FormLimits, Limits, SubmitLimits};
+use crate::methods::Table;
+use crate::op::Routing;
 use crate::sandbox;
 
 /// Why a configuration is refused: words for the one who wrote it.
@@ -52,6 +56,8 @@ pub struct Config {
     pub log: LogSection,
     /// `[sandbox]`
     pub sandbox: SandboxSection,
+    /// `[methods.<name>]`: rows of the method table, changed.
+    pub methods: BTreeMap<String, MethodSection>,
 }
 
 /// Declares a section: its keys, their types and their defaults on one line each.
@@ -110,6 +116,8 @@ section! {
         connections_idle_max: Ranged<0, 100_000> = Ranged(1_024),
         resolve_every_ms: Ranged<1_000, 3_600_000> = Ranged(30_000),
         answer_bytes_max: Ranged<1_024, 67_108_864> = Ranged(1_048_576),
+        selection_mode: SelectionMode = SelectionMode(String::new()),
+        provider: String = String::new(),
     }
 }
 
@@ -244,6 +252,7 @@ impl Config {
     /// What no single key can be refused for.
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |why: &str| Err(ConfigError(why.to_owned()));
+        self.table()?;
         if self.tls.cert.is_empty() != self.tls.key.is_empty() {
             return refuse("tls.cert and tls.key: set both or none");
         }
@@ -260,11 +269,34 @@ impl Config {
         Ok(())
     }
 
+    /// The method table with its changed rows.
+    fn table(&self) -> Result<Table, ConfigError> {
+        let mut table = Table::default();
+        for (name, section) in &self.methods {
+            let row = table.rows().iter().find(|row| row.name == name).copied().ok_or_else(|| {
+                let names: Vec<&str> = table.rows().iter().map(|row| row.name).collect();
+                ConfigError(format!("methods.{name}: no such row; there are {}", names.join(", ")))
+            })?;
+            table.replace(section.apply(name, row)?);
+        }
+        Ok(table)
+    }
+
     /// For `legacy`.
     pub fn legacy_limits(&self) -> Limits {
+        let upstream = &self.upstream;
+        let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         Limits {
             form: FormLimits { pairs_max: self.limits.pairs_max.size() },
-            submit: SubmitLimits { image_bytes_max: self.limits.image_bytes_max.size() },
+            submit: SubmitLimits {
+                image_bytes_max: self.limits.image_bytes_max.size(),
+                // Checked when it was loaded.
+                table: self.table().unwrap_or_default(),
+                routing: Routing {
+                    selection_mode: said(&upstream.selection_mode.0),
+                    provider: said(&upstream.provider),
+                },
+            },
             ids_max: self.limits.ids_max.size(),
         }
     }

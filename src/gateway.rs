@@ -1,5 +1,7 @@
 //! The gateway itself: one inbound request in, one reply out. The only place where all parts meet.
 
+mod group;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -84,9 +86,10 @@ impl Gateway {
         };
         let request = legacy::decode(script, inbound, &self.limits);
         let method = match &request.meaning {
-            Ok((_, Op::Submit(task))) => Some(task.method.name),
+            Ok((_, Op::Submit(tasks))) => tasks.first().map(|task| task.method.name),
             _ => None,
         };
+        self.metrics.unknown_parameters.inc_by(request.unknown as u64);
         let (result, path) = match request.meaning {
             Ok((account, op)) => self.act(&account, op).await,
             Err(failure) => (Err(failure), None),
@@ -134,13 +137,14 @@ impl Gateway {
 
     async fn act(&self, account: &Account, op: Op) -> (Result<Done, Failure>, Option<Path>) {
         match op {
-            Op::Submit(task) => (self.submit(account, *task).await.map(Done::Submitted), None),
+            Op::Submit(tasks) => (self.submit_all(account, tasks).await.map(Done::Submitted), None),
+            Op::ListErrors => (Ok(Done::Errors), None),
             Op::Poll(id) => {
                 let (landing, path) = self.poll(account, id).await;
                 (landing.map(Done::Polled), Some(path))
             }
             Op::PollMany(ids) => (Ok(Done::PolledMany(self.poll_many(account, ids).await)), None),
-            Op::Report(id, verdict) => (self.report(account, id, verdict).await.map(|()| Done::Reported), None),
+            Op::Report(id, verdict) => (self.report_all(account, id, verdict).await.map(|()| Done::Reported), None),
             Op::Balance => {
                 let call = call::get_balance(account);
                 let asked = ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::balance);
@@ -158,20 +162,24 @@ impl Gateway {
         let (upstream, metrics, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
         #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that asked for it")]
         tokio::spawn(async move {
-            let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, &task.method.solution)).await;
+            let method = task.method;
+            let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, method)).await;
             let refusal = match accepted {
-                Ok(Accepted::Task(native)) => {
-                    ledger.bind(id, native);
+                Ok(Accepted { native, outcome: Some(outcome) }) => {
+                    ledger.settle(id, native, &outcome);
                     None
                 }
-                Ok(Accepted::Done(outcome)) => {
-                    ledger.settle(id, &outcome);
+                Ok(Accepted { native, outcome: None }) => {
+                    if let Some(native) = native {
+                        ledger.bind(id, native);
+                    }
                     None
                 }
                 // The record stays open, in case the upstream works on it after all, until its own deadline.
                 Err(Failure::FateUnknown) => None,
                 Err(failure) => {
-                    ledger.settle(id, &Outcome::Failed(as_final(failure.clone())));
+                    let failure = legacy::codes::as_said_by(failure, method);
+                    ledger.settle(id, None, &Outcome::Failed(as_final(failure.clone())));
                     Some(failure)
                 }
             };
@@ -189,7 +197,10 @@ impl Gateway {
     }
 
     async fn poll(&self, account: &Account, id: LegacyId) -> (Landing, Path) {
-        let polled = self.ledger.poll(account, id, |task| self.ask_for_result(&task)).await;
+        let polled = match self.ledger.poll(account, id, |task| self.ask_for_result(&task)).await {
+            Ok(polled) => polled,
+            Err(members) => self.poll_group(account, &members).await,
+        };
         self.metrics.poll(polled.1);
         polled
     }
@@ -205,13 +216,7 @@ impl Gateway {
                 }
             }
         });
-        #[expect(clippy::disallowed_methods, reason = "bounded by ids_max, and awaited below")]
-        let tasks: Vec<_> = polls.map(tokio::spawn).collect();
-        let mut landings = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            landings.push(task.await.unwrap_or(Err(Failure::Unavailable)));
-        }
-        landings
+        together(polls).await
     }
 
     /// Reports once. In a task of its own, so that its end is noted even if the client leaves.
@@ -234,10 +239,27 @@ impl Gateway {
     /// One flight's question. Owned: it borrows nothing of the gateway or of the client.
     fn ask_for_result(&self, task: &TaskRef) -> impl Future<Output = Landing> + Send + 'static + use<> {
         let call = call::get_task_result(task);
-        let solution = &task.method.solution;
+        let method = task.method;
         let (upstream, metrics) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics));
-        ask(upstream, metrics, call, move |answer| answer::result(answer, solution))
+        ask(upstream, metrics, call, move |answer| answer::result(answer, method))
     }
+}
+
+/// Runs all of them at once, each in a task of its own, and brings what they bring in their order.
+async fn together<T: Send + 'static>(
+    futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    #[expect(clippy::disallowed_methods, reason = "as many as a request may name, and awaited below")]
+    let tasks: Vec<_> = futures.map(tokio::spawn).collect();
+    let mut results = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        match task.await {
+            Ok(result) => results.push(result),
+            // The panic of one is the panic of the request, as if it had been awaited in place.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    results
 }
 
 /// Sends a call, reads the answer, counts both.

@@ -27,3 +27,4 @@ pub mod metrics;
 pub mod native;
 pub mod op;
 pub mod sandbox;
+pub mod translate;

@@ -24,6 +24,8 @@ pub struct Metrics {
     record_bytes: IntGauge,
     flights: IntGauge,
     accounts: IntGauge,
+    /// Parameters of submits that mean nothing here, and are ignored.
+    pub unknown_parameters: IntCounter,
     /// Connections open on the legacy listeners.
     pub connections: IntGauge,
     /// Connections closed unserved because too many were open.
@@ -87,6 +89,10 @@ impl Metrics {
             record_bytes: gauge("capgate_record_bytes", "Bytes charged for the tasks in the ledger."),
             flights: gauge("capgate_flights", "Polls of the upstream under way."),
             accounts: gauge("capgate_accounts", "Accounts with a task in the ledger."),
+            unknown_parameters: counter(
+                "capgate_unknown_parameters_total",
+                "Parameters of submits that mean nothing here, and are ignored.",
+            ),
             connections: gauge("capgate_connections", "Connections open on the legacy listeners."),
             connections_shed: counter(
                 "capgate_connections_shed_total",

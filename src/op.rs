@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::methods::{Method, Value};
+use crate::methods::{Method, Payload, Value};
 
 /// Longest API key that is taken for one, in bytes. uCaptcha's own keys have 37 characters (its authentication page),
 /// 2captcha's 32; the rest is room.
@@ -74,8 +74,8 @@ pub struct TaskRef {
 /// One request, understood: who asks for what.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// Submit one task.
-    Submit(Box<Task>),
+    /// Submit a task; several where the client sent several images to be solved one by one, with answers joined.
+    Submit(Vec<Task>),
     /// Ask for one answer.
     Poll(LegacyId),
     /// Ask for several answers at once; a malformed id keeps its place in the list.
@@ -84,6 +84,8 @@ pub enum Op {
     Report(LegacyId, Verdict),
     /// Ask for the money left.
     Balance,
+    /// Ask for the codes that there are.
+    ListErrors,
 }
 
 /// What a submit asks to be solved: a row of the method table and its fields under their native names.
@@ -95,6 +97,17 @@ pub struct Task {
     pub fields: Vec<(&'static str, Value)>,
     /// `type://user:password@host:port`, only where the row takes a proxy.
     pub proxy: Option<String>,
+    /// How the upstream chooses who solves it.
+    pub routing: Routing,
+}
+
+/// uCaptcha's own options of a submit (createTask page), which no legacy client knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// `autoCheapest`, `autoFastest`, `autoMostReliable` or `priority`.
+    pub selection_mode: Option<String>,
+    /// A provider by name.
+    pub provider: Option<String>,
 }
 
 /// Whether the target site took the answer.
@@ -121,7 +134,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solved {
     /// The answer itself.
-    pub payload: Value,
+    pub payload: Payload,
     /// Members that stand beside the answer in JSON, such as `useragent`.
     pub extras: Vec<(&'static str, String)>,
     /// Price in USD as decimal text without an exponent, where the upstream told it.
@@ -136,13 +149,13 @@ impl Solved {
     }
 }
 
-/// How the upstream took a submit.
+/// How the upstream took a submit. At least one of the two is there.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Accepted {
-    /// It works on it under this id.
-    Task(NativeId),
-    /// It answered at once (images, pre-solved tokens).
-    Done(Outcome),
+pub struct Accepted {
+    /// What it calls the task.
+    pub native: Option<NativeId>,
+    /// Its answer, where it gave one at once (images, pre-solved tokens).
+    pub outcome: Option<Outcome>,
 }
 
 /// What a request achieved.
@@ -158,6 +171,8 @@ pub enum Done {
     Reported,
     /// The money left, in USD.
     Balance(f64),
+    /// The codes that there are.
+    Errors,
 }
 
 /// Why not. Each one has a rendering on every script and action (`legacy::codes`), and none carries a key or a token.

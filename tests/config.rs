@@ -53,6 +53,28 @@ fn unknown_keys_and_bad_values_are_refused_with_the_line_and_what_is_allowed() {
 }
 
 #[test]
+fn rows_of_the_method_table_can_be_changed_and_are_checked() {
+    let config = load(
+        "[methods.turnstile]\nproxyless = \"TurnstileTokenProxyLess\"\nfields = { websiteKey = \"sitekey\" }\n\
+         [methods.altcha]\nfields = { challengeURL = \"url\" }\n",
+    );
+    let limits = config.expect("good changes").legacy_limits();
+    let row = |name: &str| *limits.submit.table.rows().iter().find(|row| row.name == name).expect("the row");
+    let turnstile = row("turnstile");
+    assert_eq!(turnstile.task_type.proxyless, Some("TurnstileTokenProxyLess"));
+    assert_eq!(turnstile.task_type.proxied, Some("TurnstileTask"));
+    assert!(turnstile.params.iter().any(|param| param.legacy == ["sitekey"] && param.native == "sitekey"));
+    assert_eq!(row("altcha").any_of, [["url", "challengeJSON"]]);
+    assert_eq!(row("hcaptcha").task_type.proxyless, Some("HCaptchaTaskProxyless"));
+    let why = load("[methods.turnstyle]\n").expect_err("no such row");
+    assert!(why.contains("turnstyle") && why.contains("turnstile"), "{why}");
+    let why = load("[methods.turnstile]\nfields = { sitekey = \"x\" }\n").expect_err("no such field");
+    assert!(why.contains("sitekey") && why.contains("websiteKey"), "{why}");
+    let why = load("[upstream]\nselection_mode = \"cheapest\"\n").expect_err("no such mode");
+    assert!(why.contains("line 2") && why.contains("autoCheapest"), "{why}");
+}
+
+#[test]
 fn the_environment_wins_over_the_file_for_every_key() {
     let variables = Config::variables();
     for fixed in ["LISTEN_HTTP", "LISTEN_HTTPS", "LISTEN_ADMIN", "TLS_CERT", "TLS_KEY", "UPSTREAM_URL"] {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use capgate::ledger::table::{Admit, Landing, Moment, NotOpened, Options, Table};
-use capgate::methods::{METHODS, Value};
+use capgate::methods::{METHODS, Method, Payload};
 use capgate::op::{Account, Failure, LegacyId, NativeId, Outcome, Solved, Verdict};
 
 const OPTIONS: Options = Options {
@@ -64,8 +64,12 @@ struct World {
     next_id: u64,
 }
 
+fn row() -> &'static Method {
+    METHODS[0][0]
+}
+
 fn solved(text: &str) -> Outcome {
-    Outcome::Solved(Arc::new(Solved { payload: Value::Text(text.to_owned()), extras: Vec::new(), cost: None }))
+    Outcome::Solved(Arc::new(Solved { payload: Payload::Text(text.to_owned()), extras: Vec::new(), cost: None }))
 }
 
 impl World {
@@ -107,7 +111,7 @@ impl World {
     fn open(&mut self, random: &mut Random) {
         let account = usize::try_from(random.next(3)).expect("small");
         let id = if random.next(10) == 0 { self.some_id(random) } else { LegacyId(self.next_id) };
-        let opened = self.table.open(id, &self.accounts[account], METHODS[0], self.now());
+        let opened = self.table.open(id, &self.accounts[account], row(), self.now());
         let census = self.table.census();
         match opened {
             Ok(()) => {
@@ -148,7 +152,7 @@ impl World {
             }
             1 => {
                 let outcome = solved("at once");
-                self.table.settle(id, &outcome, now);
+                self.table.settle(id, None, &outcome, now);
                 if waits && let Some(model) = self.model.get_mut(&id) {
                     model.settled = Some(outcome);
                     model.expires = now.0 + OPTIONS.answer_ttl_ms;
@@ -326,7 +330,7 @@ fn threads_share_one_flight() {
     let table = Arc::new(Table::new(Options { followers_max: 1_000, not_ready_ttl_ms: 0, ..OPTIONS }));
     let account = Account::new("A").expect("a key");
     let id = LegacyId(7);
-    table.open(id, &account, METHODS[0], Moment(0)).expect("room");
+    table.open(id, &account, row(), Moment(0)).expect("room");
     table.bind(id, NativeId(Arc::from("n")), Moment(0));
     for round in 0..200 {
         let barrier = Arc::new(std::sync::Barrier::new(8));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use capgate::config::Config;
 use capgate::legacy::{self, Inbound, Notation, Place, Script, Style, Verb};
-use capgate::methods::{METHODS, Method, Value};
+use capgate::methods::{Method, Payload, Table};
 use capgate::native::{Answer, answer, call};
 use capgate::op::{Account, Done, Failure, Op, Outcome, Solved};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use crate::support::play::sample;
+use crate::support::play::append_samples;
 
 fn limits() -> legacy::Limits {
     Config::default().legacy_limits()
@@ -135,11 +135,11 @@ proptest! {
         "\\{\"errorId\":[01],\"(status|taskId|errorCode|balance)\":(\"ready\"|\"failed\"|1e999|null|\\[\\]|\"ERROR_X\")(,\"solution\":(\\{\\}|\\{\"token\":\"T\"\\}|7))?\\}".prop_map(String::into_bytes),
     ]) {
         let answer = Answer { status, body: Bytes::from(body) };
-        for method in METHODS {
-            if let Ok(Outcome::Solved(solved)) = answer::result(&answer, &method.solution) {
-                prop_assert!(solved.bytes() > 0 && solved.payload != Value::Text(String::new()));
+        for method in Table::default().rows() {
+            if let Ok(Outcome::Solved(solved)) = answer::result(&answer, method) {
+                prop_assert!(solved.bytes() > 0 && solved.payload != Payload::Text(String::new()));
             }
-            let _ = answer::created(&answer, &method.solution);
+            let _ = answer::created(&answer, method);
         }
         prop_assert!(answer::balance(&answer).map_or(true, f64::is_finite));
         let _ = answer::feedback(&answer);
@@ -147,7 +147,7 @@ proptest! {
 
     #[test]
     fn text_and_json_carry_the_same_answer(text in "\\PC{1,40}|[|\"\\\\<>&\u{0}-\u{1f}]{1,10}", price in "0\\.[0-9]{1,6}") {
-        let solved = Solved { payload: Value::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()) };
+        let solved = Solved { payload: Payload::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()) };
         let done = Ok(Done::Polled(Outcome::Solved(Arc::new(solved))));
         for (place, expected) in [(Place::Get, format!("OK|{text}")), (Place::GetWithPrice, format!("OK|{text}|{price}"))] {
             let reply = legacy::render(&done, style(place, Notation::Text));
@@ -162,22 +162,22 @@ proptest! {
 
     #[test]
     fn a_submit_writes_only_fields_that_its_row_names(extra in prop::collection::vec(("[a-z_]{1,12}", "[ -~]{0,20}"), 0..12)) {
-        for method in METHODS {
+        for method in Table::default().rows() {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("key", "K").append_pair("method", method.legacy[0]);
-            for param in method.params {
-                form.append_pair(param.legacy.last().expect("a name"), &sample(param.kind));
-            }
-            form.extend_pairs(method.when);
+            append_samples(&mut form, method, |_| true);
             let names: Vec<&str> = method.params.iter().flat_map(|param| param.legacy.iter().copied()).collect();
-            let known = |name: &str| names.contains(&name) || ["key", "method", "version", "enterprise", "proxy"].contains(&name);
+            let changes_the_row = ["key", "method", "version", "enterprise", "proxy", "proxytype", "recaptcha", "canvas",
+                "coordinatescaptcha", "textcaptcha", "selectionMode", "provider"];
+            let known = |name: &str| names.contains(&name) || changes_the_row.contains(&name);
             form.extend_pairs(extra.iter().filter(|(name, _)| !known(name)));
             let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
             let request = legacy::decode(Script::In, &inbound, &limits());
-            let Ok((account, Op::Submit(task))) = request.meaning else {
+            let Ok((account, Op::Submit(tasks))) = request.meaning else {
                 return Err(TestCaseError::fail(format!("{} was not understood: {:?}", method.name, request.meaning)));
             };
-            check_fields(method, &call::create_task(&account, &task).body)?;
+            prop_assert_eq!((tasks.len(), tasks[0].method.name), (1, method.name));
+            check_fields(method, &call::create_task(&account, &tasks[0]).body)?;
         }
     }
 }

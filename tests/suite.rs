@@ -11,9 +11,11 @@
 
 mod architecture;
 mod config;
+mod documents;
 mod ledger;
 mod lifecycle;
 mod properties;
 mod support;
 mod transcripts;
+mod translate;
 mod wire;

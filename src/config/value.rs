@@ -9,6 +9,8 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
+use crate::legacy::SELECTION_MODES;
+
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Ranged<const MIN: u64, const MAX: u64>(pub u64);
@@ -66,6 +68,23 @@ impl TryFrom<f64> for Share {
 
     fn try_from(share: f64) -> Result<Self, Self::Error> {
         if (0.0..=1.0).contains(&share) { Ok(Self(share)) } else { Err("expected a number from 0.0 to 1.0") }
+    }
+}
+
+/// A value of uCaptcha's `selectionMode`, or the empty text for none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SelectionMode(pub String);
+
+impl TryFrom<String> for SelectionMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() || SELECTION_MODES.contains(&text.as_str()) {
+            Ok(Self(text))
+        } else {
+            Err(format!("expected \"\" or one of {}", SELECTION_MODES.join(", ")))
+        }
     }
 }
 

@@ -51,9 +51,12 @@ impl std::error::Error for ServeError {}
 pub fn run(config: &Config) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new());
     let log = start_log(config, &metrics)?;
-    let ran = runtime(config)?.block_on(async { gateway(config, metrics)?.until_told().await });
-    log.flush();
-    ran
+    let runtime = runtime(config)?;
+    let ran = runtime.block_on(async {
+        let serving = gateway(config, metrics)?;
+        serving.until_told().await.map(|()| serving)
+    });
+    end(runtime, ran, &log)
 }
 
 /// Serves the sandbox alone until it is told to stop.
@@ -63,15 +66,22 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new());
     let log = start_log(config, &metrics)?;
-    let ran = runtime(config)?.block_on(async {
+    let runtime = runtime(config)?;
+    let ran = runtime.block_on(async {
         let mut serving = Serving::new(config, &metrics);
         let address = config.sandbox.listen.0.ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
         let handler = SandboxApp::new(Sandbox::new(config.sandbox_options()));
         serving.start("sandbox", address, None, handler, Until::Told)?;
-        serving.until_told().await
+        serving.until_told().await.map(|()| serving)
     });
+    end(runtime, ran, &log)
+}
+
+/// Ends the runtime before what it serves: a listener whose shutdown channel is closed under it calls that an error.
+fn end(runtime: tokio::runtime::Runtime, ran: Result<Serving, ServeError>, log: &Log) -> Result<(), ServeError> {
+    runtime.shutdown_background();
     log.flush();
-    ran
+    ran.map(drop)
 }
 
 fn start_log(config: &Config, metrics: &Metrics) -> Result<Log, ServeError> {
@@ -254,7 +264,7 @@ impl Serving {
     }
 
     /// Waits for SIGTERM or SIGINT, then stops listening and waits until every connection is done, at most `drain`.
-    async fn until_told(self) -> Result<(), ServeError> {
+    async fn until_told(&self) -> Result<(), ServeError> {
         use tokio::signal::unix::{SignalKind, signal};
         let no_signal = |error: std::io::Error| ServeError(format!("no signal handler: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;

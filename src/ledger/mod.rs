@@ -82,8 +82,18 @@ impl Ledger {
     }
 
     /// Notes a final answer that came with the submit.
-    pub fn settle(&self, id: LegacyId, outcome: &Outcome) {
-        self.table.settle(id, outcome, self.clock.now());
+    pub fn settle(&self, id: LegacyId, native: Option<NativeId>, outcome: &Outcome) {
+        self.table.settle(id, native, outcome, self.clock.now());
+    }
+
+    /// Makes a task stand for others, whose answers are joined.
+    pub fn group(&self, id: LegacyId, members: Arc<[LegacyId]>) {
+        self.table.group(id, members, self.clock.now());
+    }
+
+    /// The tasks that a task stands for, if it stands for any.
+    pub fn members(&self, account: &Account, id: LegacyId) -> Option<Arc<[LegacyId]>> {
+        self.table.members(account, id, self.clock.now())
     }
 
     /// Takes a task back whose id no client has heard.
@@ -94,17 +104,25 @@ impl Ledger {
     /// Answers a poll: from memory, or by one flight that all who ask share. `ask` is called only to begin one; what it
     /// returns runs in a task of its own.
     ///
+    /// The landing is [`Failure::TaskUnknown`], or what the flight brought; a deadline that passes reads as not ready.
+    ///
     /// # Errors
-    /// [`Failure::TaskUnknown`], or what the flight brought. A deadline that passes reads as not ready.
-    pub async fn poll<F>(&self, account: &Account, id: LegacyId, ask: impl FnOnce(TaskRef) -> F) -> (Landing, Path)
+    /// The tasks that this one stands for, which have to be polled instead.
+    pub async fn poll<F>(
+        &self,
+        account: &Account,
+        id: LegacyId,
+        ask: impl FnOnce(TaskRef) -> F,
+    ) -> Result<(Landing, Path), Arc<[LegacyId]>>
     where
         F: Future<Output = Landing> + Send + 'static,
     {
-        match self.table.admit(account, id, self.clock.now()) {
+        Ok(match self.table.admit(account, id, self.clock.now()) {
             Admit::Unknown => (Err(Failure::TaskUnknown), Path::Unknown),
             Admit::Recent(landing) => (landing, Path::Hit),
             Admit::Settled(outcome) => (Ok(outcome), Path::Hit),
             Admit::Follow(wake) => (self.follow(wake).await, Path::Follow),
+            Admit::Group(members) => return Err(members),
             Admit::Lead(Lead { task, flight, wake }) => {
                 let boarding = Boarding { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
                 let asked = ask(task);
@@ -115,7 +133,7 @@ impl Ledger {
                 });
                 (self.follow(wake).await, Path::Miss)
             }
-        }
+        })
     }
 
     /// Begins a report; see [`Table::begin_report`].

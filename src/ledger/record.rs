@@ -2,6 +2,8 @@
 //!
 //! A record goes from unbound (submitted, its native id not known yet) to open (polled) to settled (final), never back.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::table::{Moment, Options};
@@ -38,6 +40,8 @@ pub enum Admit {
     Follow(Wake),
     /// The caller must ask, for itself and all who follow.
     Lead(Lead),
+    /// It stands for these: ask for each of them.
+    Group(Arc<[LegacyId]>),
 }
 
 /// One task.
@@ -60,6 +64,8 @@ enum State {
     Unbound,
     /// The upstream works on it.
     Open(Open),
+    /// Stands for several tasks, whose answers are joined.
+    Group(Arc<[LegacyId]>),
     /// Final.
     Settled(Outcome),
 }
@@ -105,6 +111,7 @@ impl Record {
     pub(super) fn bytes(&self) -> usize {
         let answer = match &self.state {
             State::Settled(Outcome::Solved(solved)) => solved.bytes(),
+            State::Group(members) => members.len() * size_of::<LegacyId>(),
             _ => 0,
         };
         RECORD_BYTES + answer
@@ -127,9 +134,33 @@ impl Record {
     }
 
     /// Settles a record that still waits for the upstream's word on its submit.
-    pub(super) fn settle_unbound(&mut self, outcome: &Outcome, now: Moment, options: &Options) {
+    pub(super) fn settle_unbound(
+        &mut self,
+        native: Option<NativeId>,
+        outcome: &Outcome,
+        now: Moment,
+        options: &Options,
+    ) {
         if matches!(self.state, State::Unbound) {
+            self.native = native;
             self.settle(outcome, now, options);
+        }
+    }
+
+    /// Makes an unbound record stand for others, each a task of its own.
+    pub(super) fn group(&mut self, members: Arc<[LegacyId]>, now: Moment, options: &Options) {
+        if matches!(self.state, State::Unbound) {
+            self.state = State::Group(members);
+            // As long as its members can live: open first, then settled.
+            self.expires = now.after_ms(options.open_ttl_ms.saturating_add(options.answer_ttl_ms));
+        }
+    }
+
+    /// The records that it stands for.
+    pub(super) fn members(&self) -> Option<Arc<[LegacyId]>> {
+        match &self.state {
+            State::Group(members) => Some(Arc::clone(members)),
+            _ => None,
         }
     }
 
@@ -147,6 +178,7 @@ impl Record {
         let open = match &mut self.state {
             State::Unbound => return Admit::Recent(Ok(Outcome::NotReady)),
             State::Settled(outcome) => return Admit::Settled(outcome.clone()),
+            State::Group(members) => return Admit::Group(Arc::clone(members)),
             State::Open(open) => open,
         };
         if let Some(flight) = &open.flight {

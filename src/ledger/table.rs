@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -137,8 +137,18 @@ impl Table {
     }
 
     /// Notes a final answer that came with the submit. Does nothing when the record no longer waits for it.
-    pub fn settle(&self, id: LegacyId, outcome: &Outcome, now: Moment) {
-        self.change(id, |record| record.settle_unbound(outcome, now, &self.options));
+    pub fn settle(&self, id: LegacyId, native: Option<NativeId>, outcome: &Outcome, now: Moment) {
+        self.change(id, |record| record.settle_unbound(native, outcome, now, &self.options));
+    }
+
+    /// Makes a record stand for others. Does nothing when the record no longer waits for the upstream's word.
+    pub fn group(&self, id: LegacyId, members: Arc<[LegacyId]>, now: Moment) {
+        self.change(id, |record| record.group(members, now, &self.options));
+    }
+
+    /// The records that a record of this account stands for, if it stands for any.
+    pub fn members(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Arc<[LegacyId]>> {
+        self.find(account, id, now)?.members()
     }
 
     /// Takes a task back whose id no client has heard: the upstream refused the submit.

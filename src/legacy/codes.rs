@@ -4,6 +4,7 @@
 //! [`Place`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page, `docs/protocol.md`.
 
 use super::Place;
+use crate::methods::{Kind, Method};
 use crate::op::Failure;
 
 /// Not an error. Sic: the protocol spells it without the T, and clients compare the whole text.
@@ -16,6 +17,39 @@ const PARAMETERS: &str = "ERROR_BAD_PARAMETERS";
 const NO_SLOT: &str = "ERROR_NO_SLOT_AVAILABLE";
 const UNSOLVABLE: &str = "ERROR_CAPTCHA_UNSOLVABLE";
 const NOT_RECORDED: &str = "ERROR_REPORT_NOT_RECORDED";
+
+/// What the upstream refused, as clients of a method know it: the codes for a site key are reCAPTCHA's own.
+pub fn as_said_by(failure: Failure, method: &Method) -> Failure {
+    let has_google_key = method.params.iter().any(|param| param.kind == Kind::GoogleKey);
+    if failure == Failure::SiteKey && !has_google_key { Failure::Parameters } else { failure }
+}
+
+/// Every code that a client may be told, for `method=get_server_errors`.
+pub const ALL: &[&str] = &[
+    "CAPCHA_NOT_READY",
+    "ERROR_WRONG_USER_KEY",
+    "ERROR_KEY_DOES_NOT_EXIST",
+    "ERROR_ZERO_BALANCE",
+    "ERROR_IP_NOT_ALLOWED",
+    "ERROR_PAGEURL",
+    "ERROR_NO_SLOT_AVAILABLE",
+    "ERROR_ZERO_CAPTCHA_FILESIZE",
+    "ERROR_TOO_BIG_CAPTCHA_FILESIZE",
+    "ERROR_IMAGE_TYPE_NOT_SUPPORTED",
+    "ERROR_UPLOAD",
+    "ERROR_GOOGLEKEY",
+    "ERROR_WRONG_GOOGLEKEY",
+    "ERROR_PROXY_FORMAT",
+    "ERROR_BAD_PROXY",
+    "ERROR_PROXY_CONNECTION_FAILED",
+    "ERROR_BAD_PARAMETERS",
+    "ERROR_CAPTCHA_UNSOLVABLE",
+    "ERROR_WRONG_ID_FORMAT",
+    "ERROR_WRONG_CAPTCHA_ID",
+    "ERROR_EMPTY_ACTION",
+    "ERROR_REPORT_NOT_RECORDED",
+    "ERROR_DUPLICATE_REPORT",
+];
 
 /// The code for a failure at a place.
 pub fn code(failure: &Failure, place: Place) -> &str {

@@ -105,6 +105,24 @@ impl Form {
         self.files.iter().find(|file| file.name == name).map(|file| &file.bytes)
     }
 
+    /// Members that were said as `name[member]`, in their order.
+    pub fn members(&self, name: &str) -> Vec<(&str, &str)> {
+        let member = |key: &'_ str| -> Option<std::ops::Range<usize>> {
+            let inner = key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?;
+            let start = name.len() + 1;
+            (!inner.is_empty()).then(|| start..start + inner.len())
+        };
+        let pairs = self.query.iter().chain(&self.body);
+        let found = pairs.filter_map(|(key, text)| Some((key.get(member(key)?)?, text.as_str())));
+        found.collect()
+    }
+
+    /// The names of everything that was said.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.query.iter().chain(&self.body).map(|(name, _)| name.as_str());
+        pairs.chain(self.files.iter().map(|file| file.name.as_str()))
+    }
+
     fn read_body(&mut self, inbound: &Inbound, pairs_max: usize) -> Result<(), Failure> {
         let content_type = String::from_utf8_lossy(&inbound.content_type);
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -12,13 +12,14 @@
 
 pub mod codes;
 pub mod form;
+mod image;
 mod multipart;
 mod reply;
 mod submit;
 
 pub use form::{Form, FormLimits, Inbound, Verb};
 pub use reply::{Reply, preflight, render};
-pub use submit::SubmitLimits;
+pub use submit::{SELECTION_MODES, SubmitLimits};
 
 use crate::methods;
 use crate::op::{Account, Failure, LegacyId, Op, Verdict};
@@ -28,7 +29,7 @@ use crate::op::{Account, Failure, LegacyId, Op, Verdict};
 pub struct Limits {
     /// Bounds on the form.
     pub form: FormLimits,
-    /// Bounds on what is submitted.
+    /// What may be submitted.
     pub submit: SubmitLimits,
     /// Most ids in one `ids=`.
     pub ids_max: usize,
@@ -119,6 +120,8 @@ pub struct Request {
     pub style: Style,
     /// Who asks for what, or why it cannot be done.
     pub meaning: Result<(Account, Op), Failure>,
+    /// How many parameters mean nothing here.
+    pub unknown: usize,
 }
 
 /// Understands a request.
@@ -131,7 +134,14 @@ pub fn decode(script: Script, inbound: &Inbound, limits: &Limits) -> Request {
         open_to_browsers: is_set("header_acao"),
     };
     let meaning = readable.and_then(|()| mean(style.place, &form, limits));
-    Request { style, meaning }
+    let method = match &meaning {
+        Ok((_, Op::Submit(tasks))) => tasks.first().map(|task| task.method),
+        _ => None,
+    };
+    // Without a row it cannot be said what belongs to it.
+    let is_unknown = |name: &&str| !submit::knows(method, name);
+    let unknown = if method.is_some() { form.names().filter(is_unknown).count() } else { 0 };
+    Request { style, meaning, unknown }
 }
 
 fn place(script: Script, form: &Form) -> Place {
@@ -158,7 +168,8 @@ fn mean(place: Place, form: &Form, limits: &Limits) -> Result<(Account, Op), Fai
     }
     let account = Account::new(form.get("key").unwrap_or_default())?;
     let op = match place {
-        Place::Submit => Op::Submit(Box::new(submit::decode(form, &limits.submit)?)),
+        Place::Submit if form.get("method") == Some("get_server_errors") => Op::ListErrors,
+        Place::Submit => Op::Submit(submit::decode(form, &limits.submit)?),
         Place::Get | Place::GetWithPrice => Op::Poll(legacy_id(form.get("id").unwrap_or_default())?),
         Place::GetMany => Op::PollMany(legacy_ids(form.get("ids").unwrap_or_default(), limits.ids_max)?),
         Place::Report => {

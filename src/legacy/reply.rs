@@ -7,9 +7,9 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::codes::{NOT_READY, REPORT_RECORDED, code};
+use super::codes::{self, NOT_READY, REPORT_RECORDED, code};
 use super::{Notation, Place, Style};
-use crate::methods::Value;
+use crate::methods::{Payload, Value, json_text};
 use crate::op::{Done, Failure, Outcome, Solved};
 
 /// An HTTP answer, complete.
@@ -85,6 +85,12 @@ impl Worded {
                 let words = outcomes.iter().map(|outcome| word(outcome, place));
                 Self::bare(1, &words.collect::<Vec<_>>().join("|"))
             }
+            // Our choice of shape: a code a line, a list in JSON; the documents only say that there is a list.
+            Ok(Done::Errors) => {
+                let list = codes::ALL.iter().map(|code| Value::Text((*code).to_owned())).collect();
+                let request = Value::List(list).to_json();
+                Self { status: 1, text: codes::ALL.join("\n"), request, extras: Vec::new() }
+            }
             Ok(Done::Reported) => Self::bare(1, REPORT_RECORDED),
             // Four decimals, as uCaptcha's own res.php prints it.
             Ok(Done::Balance(money)) => Self::bare(1, &format!("{money:.4}")),
@@ -93,11 +99,14 @@ impl Worded {
 
     fn solved(solved: &Solved, place: Place) -> Self {
         let mut worded = match &solved.payload {
-            Value::Text(text) => Self::ok(text),
+            Payload::Text(text) => Self::ok(text),
             // Clients that read text cut off `OK|` and parse the rest (2captcha-python, 2captcha-go).
-            value => {
-                let json = json(value);
+            Payload::Structure(value) => {
+                let json = value.to_json();
                 Self { status: 1, text: format!("OK|{json}"), request: json, extras: Vec::new() }
+            }
+            Payload::Composed { text, json } => {
+                Self { status: 1, text: format!("OK|{text}"), request: json.to_json(), extras: Vec::new() }
             }
         };
         worded.extras.clone_from(&solved.extras);
@@ -134,52 +143,7 @@ impl Worded {
 fn word(outcome: &Result<Outcome, Failure>, place: Place) -> String {
     match outcome {
         Ok(Outcome::NotReady) => NOT_READY.to_owned(),
-        Ok(Outcome::Solved(solved)) => match &solved.payload {
-            Value::Text(text) => text.clone(),
-            value => json(value),
-        },
+        Ok(Outcome::Solved(solved)) => solved.payload.to_text(),
         Ok(Outcome::Failed(failure)) | Err(failure) => code(failure, place).to_owned(),
     }
-}
-
-fn json(value: &Value) -> String {
-    let mut text = String::new();
-    write_json(value, &mut text);
-    text
-}
-
-fn write_json(value: &Value, out: &mut String) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Value::Number(digits) => out.push_str(digits),
-        Value::Text(text) => out.push_str(&json_text(text)),
-        Value::List(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                write_json(item, out);
-            }
-            out.push(']');
-        }
-        Value::Record(members) => {
-            out.push('{');
-            for (at, (name, value)) in members.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                out.push_str(&json_text(name));
-                out.push(':');
-                write_json(value, out);
-            }
-            out.push('}');
-        }
-    }
-}
-
-/// A JSON string literal.
-fn json_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

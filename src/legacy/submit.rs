@@ -6,60 +6,153 @@
 use url::Url;
 
 use super::form::{Form, decode_base64, encode_base64};
-use crate::methods::{self, Kind, Method, Need, Param, Value};
-use crate::op::{Failure, Task};
+use super::image::image_bytes;
+use crate::methods::{self, Kind, Method, Need, Param, Table, TaskType, Value};
+use crate::op::{Failure, Routing, Task};
 
-/// Bounds on what is submitted.
+/// What may be submitted.
 #[derive(Clone, Debug)]
 pub struct SubmitLimits {
     /// Largest image, in bytes after base64 is undone. 2captcha documents 600 kB.
     pub image_bytes_max: usize,
+    /// The method table.
+    pub table: Table,
+    /// uCaptcha's own options, for submits that do not say otherwise.
+    pub routing: Routing,
 }
 
-/// Smallest image, in bytes: below it the legacy service answers `ERROR_ZERO_CAPTCHA_FILESIZE` (2captcha docs).
-const IMAGE_BYTES_MIN: usize = 100;
+/// Longest text of one parameter other than an image, in bytes. The longest real ones are pages in base64 (TSPD).
+const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Longest text of one parameter other than an image, in bytes. The longest real ones, `data-s` and cookies, have a few
-/// kilobytes.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Largest audio file, in bytes (2captcha docs).
+const AUDIO_BYTES_MAX: usize = 1024 * 1024;
 
-/// Understands a submit.
-pub(super) fn decode(form: &Form, limits: &SubmitLimits) -> Result<Task, Failure> {
+/// Values of `selectionMode` (uCaptcha, createTask page).
+pub const SELECTION_MODES: &[&str] = &["autoCheapest", "autoFastest", "autoMostReliable", "priority"];
+
+/// Parameters of every method. Those that are accepted and mean nothing upstream stand here as well: the language of the
+/// worker, the developer's id, a dump of the request (which would print the key, so there is none).
+const COMMON: &[&str] = &[
+    "key",
+    "method",
+    "json",
+    "header_acao",
+    "pingback",
+    "soft_id",
+    "proxy",
+    "proxytype",
+    "lang",
+    "language",
+    "userAgent",
+    "debug_dump",
+    "selectionMode",
+    "provider",
+    "version",
+    "enterprise",
+    "recaptcha",
+    "canvas",
+    "coordinatescaptcha",
+    "textcaptcha",
+    "file",
+    "body",
+];
+
+/// Whether a parameter means anything to a submit of that method.
+pub(super) fn knows(method: Option<&Method>, name: &str) -> bool {
+    let name = name.split('[').next().unwrap_or(name);
+    let is_numbered_file = name.strip_prefix("file_").is_some_and(|number| number.parse::<u8>().is_ok());
+    let is_of_row = |row: &Method| {
+        row.params.iter().any(|param| param.legacy.contains(&name)) || row.when.iter().any(|(known, _)| *known == name)
+    };
+    COMMON.contains(&name) || is_numbered_file || method.is_some_and(is_of_row)
+}
+
+/// Understands a submit: one task, or several where several images are to be solved one by one.
+pub(super) fn decode(form: &Form, limits: &SubmitLimits) -> Result<Vec<Task>, Failure> {
     let said = method_name(form).ok_or(Failure::MethodUnknown)?;
-    let method = methods::find(said, |name| form.get(name)).ok_or(Failure::MethodUnknown)?;
+    let method = limits.table.find(said, |name| form.get(name)).ok_or(Failure::MethodUnknown)?;
     let mut fields = Vec::with_capacity(method.params.len());
     for param in method.params {
         if let Some(value) = value(form, param, limits)? {
             fields.push((param.native, value));
         }
     }
-    Ok(Task { method, fields, proxy: proxy(form, method)? })
+    for group in method.any_of {
+        if !fields.iter().any(|(native, _)| group.contains(native)) {
+            let wanted = method.params.iter().find(|param| group.contains(&param.native));
+            return Err(wanted.map_or(Failure::Parameters, missing));
+        }
+    }
+    let task = Task { method, fields, proxy: proxy(form, method)?, routing: routing(form, &limits.routing)? };
+    Ok(split(task))
 }
 
-/// `method=`, or what its absence means: the legacy service's documented forms, and 2captcha-go, leave it out where a
-/// file or a body is sent.
+/// `method=`, or what its absence means: the legacy service's documented forms, and 2captcha-go and -javascript, leave it
+/// out where a file, a body or a question is sent.
 fn method_name(form: &Form) -> Option<&str> {
-    if let Some(name) = form.get("method").filter(|name| !name.is_empty()) {
-        return Some(name);
+    let said = form.get("method").filter(|name| !name.is_empty());
+    let asks = form.get("textcaptcha").is_some_and(|question| !question.trim().is_empty());
+    if asks && matches!(said, None | Some("post" | "base64")) {
+        return Some("textcaptcha");
+    }
+    if said.is_some() {
+        return said;
     }
     if form.file("file").is_some() {
         return Some("post");
     }
+    if form.file("file_1").is_some() || form.get("file_1").is_some() {
+        return Some("rotatecaptcha");
+    }
     form.get("body").map(|_| "base64")
 }
 
+/// A task for each of several images.
+fn split(task: Task) -> Vec<Task> {
+    let is_split =
+        |native: &str| task.method.params.iter().any(|param| param.native == native && param.kind == Kind::Images);
+    let Some(at) = task.fields.iter().position(|(native, value)| is_split(native) && value.items().is_some()) else {
+        return vec![task];
+    };
+    let images = match task.fields.get(at) {
+        Some((_, Value::List(images))) => images.clone(),
+        _ => Vec::new(),
+    };
+    let one = |image: Value| {
+        let mut task = task.clone();
+        if let Some((_, value)) = task.fields.get_mut(at) {
+            *value = image;
+        }
+        task
+    };
+    images.into_iter().map(one).collect()
+}
+
 fn value(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Value>, Failure> {
-    if param.kind == Kind::Image {
-        return image(form, param, limits);
+    match param.kind {
+        Kind::Image => return image(form, param.legacy, param.need, limits),
+        Kind::Images => return images(form, param, limits),
+        Kind::ImageList => {
+            let each = param.legacy.iter().map(|name| image(form, &[name], Need::Required, limits));
+            let images = each.collect::<Result<Vec<_>, _>>()?;
+            return Ok(Some(Value::List(images.into_iter().flatten().collect())));
+        }
+        Kind::Record => return Ok(record(form, param)),
+        _ => {}
     }
     let said = param.legacy.iter().find_map(|name| form.get(name)).map(str::trim).filter(|text| !text.is_empty());
+    let file = param.legacy.iter().find_map(|name| form.file(name)).filter(|_| param.kind == Kind::Audio);
+    if let Some(bytes) = file {
+        return audio(bytes).map(Some);
+    }
     let text = match (said, param.need) {
         (Some(text), _) => text,
         (None, Need::Default(text)) => text,
         (None, Need::Optional) => return Ok(None),
         (None, Need::Required) => return Err(missing(param)),
     };
-    if text.len() > TEXT_BYTES_MAX {
+    let text_max = if param.kind == Kind::Audio { AUDIO_BYTES_MAX * 2 } else { TEXT_BYTES_MAX };
+    if text.len() > text_max {
         return Err(Failure::Parameter(first_name(param)));
     }
     read(param, text).map(Some)
@@ -68,7 +161,6 @@ fn value(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Val
 fn read(param: &Param, text: &str) -> Result<Value, Failure> {
     let bad = || Failure::Parameter(first_name(param));
     Ok(match param.kind {
-        Kind::Text => Value::Text(text.to_owned()),
         Kind::Flag => Value::Flag(methods::is_true(text)),
         Kind::Integer => Value::Number(text.parse::<i32>().map_err(|_| bad())?.to_string()),
         Kind::Decimal => {
@@ -78,78 +170,131 @@ fn read(param: &Param, text: &str) -> Result<Value, Failure> {
             }
             Value::Number(number.to_string())
         }
-        Kind::Url => Value::Text(page_url(text)?),
-        Kind::SiteKey => {
+        Kind::PageUrl => Value::Text(http_url(text).ok_or(Failure::PageUrl)?),
+        Kind::Url => Value::Text(http_url(text).ok_or_else(bad)?),
+        Kind::Host => Value::Text(host(text).ok_or_else(bad)?),
+        Kind::GoogleKey => {
             let is_key = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
             if !is_key {
                 return Err(Failure::SiteKey);
             }
             Value::Text(text.to_owned())
         }
-        Kind::Cookies => Value::Text(cookies(text)),
-        Kind::Image => return Err(bad()),
+        Kind::Cookies => Value::Text(cookies(text).ok_or_else(bad)?),
+        Kind::Audio => audio(&decode_base64(text)?)?,
+        Kind::Text | Kind::Image | Kind::Images | Kind::ImageList | Kind::Record => Value::Text(text.to_owned()),
     })
 }
 
-/// The URL as it was sent, once it is known to be an absolute http(s) URL with a host.
-fn page_url(text: &str) -> Result<String, Failure> {
-    let url = Url::parse(text).map_err(|_| Failure::PageUrl)?;
-    if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(text.to_owned()) } else { Err(Failure::PageUrl) }
+fn audio(bytes: &[u8]) -> Result<Value, Failure> {
+    if bytes.len() > AUDIO_BYTES_MAX {
+        return Err(Failure::ImageTooBig);
+    }
+    if bytes.is_empty() {
+        return Err(Failure::ImageTooSmall);
+    }
+    Ok(Value::Text(encode_base64(bytes)))
 }
 
-/// `K1:V1;K2:V2;` as `K1=V1; K2=V2`. What is already written with `=` stays.
-fn cookies(text: &str) -> String {
+/// `name[member]=…` as JSON text, or the text that was sent.
+fn record(form: &Form, param: &Param) -> Option<Value> {
+    for name in param.legacy {
+        let members = form.members(name);
+        if !members.is_empty() {
+            let member = |(name, text): (&str, &str)| (name.to_owned(), Value::Text(text.to_owned()));
+            return Some(Value::Text(Value::Record(members.into_iter().map(member).collect()).to_json()));
+        }
+        if let Some(text) = form.get(name).map(str::trim).filter(|text| !text.is_empty()) {
+            return Some(Value::Text(text.to_owned()));
+        }
+    }
+    None
+}
+
+/// The host of a URL, or a host as it stands.
+fn host(text: &str) -> Option<String> {
+    let host = match Url::parse(text) {
+        Ok(url) if url.has_host() => url.host_str()?.to_owned(),
+        _ => text.split('/').next()?.to_owned(),
+    };
+    url::Host::parse(host.split(':').next()?).is_ok().then_some(host)
+}
+
+/// uCaptcha's own options: the request's before the deployment's.
+fn routing(form: &Form, deployment: &Routing) -> Result<Routing, Failure> {
+    let said = |name| form.get(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let selection_mode = said("selectionMode").or_else(|| deployment.selection_mode.clone());
+    if selection_mode.as_deref().is_some_and(|mode| !SELECTION_MODES.contains(&mode)) {
+        return Err(Failure::Parameter("selectionMode"));
+    }
+    let provider = said("provider").or_else(|| deployment.provider.clone());
+    let is_name =
+        |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if provider.as_deref().is_some_and(|name| !is_name(name)) {
+        return Err(Failure::Parameter("provider"));
+    }
+    Ok(Routing { selection_mode, provider })
+}
+
+/// The URL as it was sent, once it is known to be an absolute http(s) URL with a host.
+fn http_url(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| text.to_owned())
+}
+
+/// `K1:V1;K2:V2;` as `K1=V1; K2=V2`, and likewise a JSON array of objects with `name` and `value`. What is already
+/// written with `=` stays.
+fn cookies(text: &str) -> Option<String> {
+    if text.starts_with('[') {
+        let list: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
+        let pair = |cookie: &serde_json::Value| {
+            Some(format!("{}={}", cookie.get("name")?.as_str()?, cookie.get("value")?.as_str()?))
+        };
+        return Some(list.iter().map(pair).collect::<Option<Vec<_>>>()?.join("; "));
+    }
     let pairs = text.split(';').map(str::trim).filter(|pair| !pair.is_empty());
     let written = pairs.map(|pair| match (pair.find(':'), pair.find('=')) {
         (Some(colon), equals) if equals.is_none_or(|equals| colon < equals) => pair.replacen(':', "=", 1),
         _ => pair.to_owned(),
     });
-    written.collect::<Vec<_>>().join("; ")
+    Some(written.collect::<Vec<_>>().join("; "))
 }
 
-fn image(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Value>, Failure> {
-    let file = param.legacy.iter().find_map(|name| form.file(name));
-    let text = param.legacy.iter().find_map(|name| form.get(name)).filter(|text| !text.trim().is_empty());
-    let decoded;
-    let bytes: &[u8] = match (file, text, param.need) {
-        (Some(bytes), _, _) => bytes,
-        (None, Some(text), _) => {
-            // Before decoding, so that a huge text costs no second buffer. A third more for base64, and its line ends.
-            if text.len() > limits.image_bytes_max.saturating_mul(3) / 2 + 1024 {
-                return Err(Failure::ImageTooBig);
-            }
-            decoded = decode_base64(text)?;
-            &decoded
-        }
-        (None, None, Need::Required) => return Err(Failure::Upload),
-        (None, None, _) => return Ok(None),
-    };
-    if bytes.len() < IMAGE_BYTES_MIN {
-        return Err(Failure::ImageTooSmall);
+fn image(form: &Form, names: &[&str], need: Need, limits: &SubmitLimits) -> Result<Option<Value>, Failure> {
+    let file = names.iter().find_map(|name| form.file(name));
+    let text = names.iter().find_map(|name| form.get(name)).filter(|text| !text.trim().is_empty());
+    match (image_bytes(file, text, limits.image_bytes_max)?, need) {
+        (Some(bytes), _) => Ok(Some(Value::Text(encode_base64(&bytes)))),
+        (None, Need::Required) => Err(Failure::Upload),
+        (None, _) => Ok(None),
     }
-    if bytes.len() > limits.image_bytes_max {
-        return Err(Failure::ImageTooBig);
-    }
-    if !is_image(bytes) {
-        return Err(Failure::ImageType);
-    }
-    Ok(Some(Value::Text(encode_base64(bytes))))
 }
 
-/// JPEG, PNG or GIF (2captcha docs), by content: names and types of uploads say nothing.
-fn is_image(bytes: &[u8]) -> bool {
-    [&b"\xff\xd8\xff"[..], b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"].iter().any(|magic| bytes.starts_with(magic))
+/// One image, or a list of them: `file` or `body`, then `file_1` to `file_9`.
+fn images(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Value>, Failure> {
+    const NUMBERED: [&str; 9] =
+        ["file_1", "file_2", "file_3", "file_4", "file_5", "file_6", "file_7", "file_8", "file_9"];
+    let first = image(form, param.legacy, Need::Optional, limits)?;
+    let mut images: Vec<Value> = first.into_iter().collect();
+    for name in NUMBERED {
+        images.extend(image(form, &[name], Need::Optional, limits)?);
+    }
+    match images.len() {
+        0 => Err(Failure::Upload),
+        1 => Ok(images.pop()),
+        _ => Ok(Some(Value::List(images))),
+    }
 }
 
 /// `login:password@host:port` and `proxytype`, as the one text that uCaptcha's error page names:
 /// `type://login:password@host:port`.
 fn proxy(form: &Form, method: &Method) -> Result<Option<String>, Failure> {
-    let Some(said) = form.get("proxy").map(str::trim).filter(|text| !text.is_empty()) else {
-        return Ok(None);
+    let said = form.get("proxy").map(str::trim).filter(|text| !text.is_empty());
+    let said = match (said, &method.task_type) {
+        (_, TaskType { proxied: None, .. }) | (None, TaskType { proxyless: Some(_), .. }) => return Ok(None),
+        (None, TaskType { proxyless: None, .. }) => return Err(Failure::Parameter("proxy")),
+        (Some(said), _) => said,
     };
-    if method.task_type.proxied.is_none() {
-        return Ok(None);
-    }
     let (in_front, address) = match said.split_once("://") {
         Some((scheme, address)) => (Some(scheme), address),
         None => (None, said),
@@ -197,7 +342,8 @@ fn escape(text: &str) -> String {
 /// What the legacy service says when a parameter is not there (2captcha docs, in.php errors).
 fn missing(param: &Param) -> Failure {
     match first_name(param) {
-        "pageurl" => Failure::PageUrl,
+        _ if param.kind == Kind::PageUrl => Failure::PageUrl,
+        _ if matches!(param.kind, Kind::Audio | Kind::ImageList) => Failure::Upload,
         "googlekey" => Failure::SiteKeyMissing,
         name => Failure::Parameter(name),
     }

@@ -1,25 +1,36 @@
-//! Images with text on them: an uploaded file (`method=post`) or base64 text (`method=base64`).
+//! Text to be read: on an image, as a question.
 //!
-//! The upstream usually answers these inside `createTask`; the ledger keeps the answer until the client polls.
+//! The upstream usually answers images inside `createTask`; the ledger keeps the answer until the client polls.
 
-use super::{Kind, Method, Solution, TaskType, optional, required};
+use super::{Certainty, Kind, Method, ROW, Solution, optional, required, without_proxy};
 
-pub(super) static TEXT_IMAGE: Method = Method {
+pub(super) static ROWS: &[&Method] = &[&Method {
     name: "image",
     // Clients mix them up freely: the name of the method says nothing of where the image stands.
     legacy: &["post", "base64"],
-    when: &[],
-    task_type: TaskType { proxyless: "ImageToTextTask", proxied: None },
+    task_type: without_proxy("ImageToTextTask"),
     params: &[
         required(&["file", "body"], "body", Kind::Image),
         optional(&["phrase"], "phrase", Kind::Flag),
-        optional(&["regsense"], "case", Kind::Flag),
+        optional(&["regsense", "caseSensitive"], "case", Kind::Flag),
         optional(&["numeric"], "numeric", Kind::Integer),
         optional(&["calc"], "math", Kind::Flag),
         optional(&["min_len"], "minLength", Kind::Integer),
         optional(&["max_len"], "maxLength", Kind::Integer),
-        optional(&["textinstructions"], "comment", Kind::Text),
+        optional(&["textinstructions", "hintText"], "comment", Kind::Text),
         optional(&["imginstructions"], "imgInstructions", Kind::Image),
     ],
-    solution: Solution { text: &["text"], extras: &[] },
+    solution: Solution::Text(&["text"]),
+    certainty: Certainty::Seen,
+    ..ROW
+}];
+
+/// A question in words. Asked for by the parameter, whatever `method` says: clients send `post`, `textcaptcha` or none.
+pub(super) static QUESTION: Method = Method {
+    name: "textcaptcha",
+    legacy: &["textcaptcha"],
+    task_type: without_proxy("TextCaptchaTask"),
+    params: &[required(&["textcaptcha"], "comment", Kind::Text)],
+    solution: Solution::Text(&["text"]),
+    ..ROW
 };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 
 use super::codes;
-use crate::methods::{Solution, Value};
+use crate::methods::{Method, Payload, Solution, Value};
 use crate::op::{Accepted, Failure, NativeId, Outcome, Solved};
 
 /// An HTTP answer of the upstream, whole and no longer compressed.
@@ -30,31 +30,32 @@ const NATIVE_ID_BYTES_MAX: usize = 128;
 /// # Errors
 /// What the upstream said; [`Failure::Unavailable`] or [`Failure::Shed`] when it surely did not accept;
 /// [`Failure::FateUnknown`] when it may have.
-pub fn created(answer: &Answer, solution: &Solution) -> Result<Accepted, Failure> {
+pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
     let members = match envelope(answer) {
         // An answer that is no JSON and no refusal by status may follow on an accepted task.
         Err(Failure::Unavailable) if !(400..500).contains(&answer.status) => return Err(Failure::FateUnknown),
         // No worker could be found or solve it within the call: the client has submitted well and learns it by polling,
         // as it would from the legacy service.
-        Err(Failure::Unsolvable) => return Ok(Accepted::Done(Outcome::Failed(Failure::Unsolvable))),
+        Err(Failure::Unsolvable) => {
+            return Ok(Accepted { native: None, outcome: Some(Outcome::Failed(Failure::Unsolvable)) });
+        }
         other => other?,
     };
-    match outcome(&members, solution) {
-        Ok(Outcome::NotReady) | Err(_) => {
-            let native = members.get("taskId").and_then(scalar_text);
-            let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len()));
-            native.map(|id| Accepted::Task(NativeId(Arc::from(id)))).ok_or(Failure::FateUnknown)
-        }
-        Ok(settled) => Ok(Accepted::Done(settled)),
+    let native = members.get("taskId").and_then(scalar_text);
+    let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len())).map(|id| NativeId(Arc::from(id)));
+    let outcome = outcome(&members, method).ok().filter(|outcome| *outcome != Outcome::NotReady);
+    if native.is_none() && outcome.is_none() {
+        return Err(Failure::FateUnknown);
     }
+    Ok(Accepted { native, outcome })
 }
 
 /// Reads the answer to `getTaskResult`.
 ///
 /// # Errors
 /// What the upstream said of the request, or [`Failure::Unavailable`] or [`Failure::Shed`] for trouble.
-pub fn result(answer: &Answer, solution: &Solution) -> Result<Outcome, Failure> {
-    outcome(&envelope(answer)?, solution)
+pub fn result(answer: &Answer, method: &Method) -> Result<Outcome, Failure> {
+    outcome(&envelope(answer)?, method)
 }
 
 /// Reads the answer to `getBalance`: USD, as a number or as its text.
@@ -97,10 +98,10 @@ fn envelope(answer: &Answer) -> Result<Map<String, Json>, Failure> {
     }
 }
 
-fn outcome(members: &Map<String, Json>, solution: &Solution) -> Result<Outcome, Failure> {
+fn outcome(members: &Map<String, Json>, method: &Method) -> Result<Outcome, Failure> {
     match members.get("status").and_then(Json::as_str) {
         Some("idle" | "processing") => Ok(Outcome::NotReady),
-        Some("ready") => solved(members, solution).map(|solved| Outcome::Solved(Arc::new(solved))),
+        Some("ready") => solved(members, method).map(|solved| Outcome::Solved(Arc::new(solved))),
         Some("failed") => {
             let code = members.get("errorCode").and_then(scalar_text).unwrap_or_default();
             Ok(Outcome::Failed(codes::of_failed_task(&code)))
@@ -110,23 +111,42 @@ fn outcome(members: &Map<String, Json>, solution: &Solution) -> Result<Outcome, 
 }
 
 /// A ready answer without a usable solution is trouble: a client that is told to ask again loses nothing.
-fn solved(members: &Map<String, Json>, solution: &Solution) -> Result<Solved, Failure> {
+fn solved(members: &Map<String, Json>, method: &Method) -> Result<Solved, Failure> {
     let found = match members.get("solution") {
-        Some(Json::Object(found)) if !found.is_empty() => found,
+        Some(found @ Json::Object(members)) if !members.is_empty() => value_of(found),
         _ => return Err(Failure::Unavailable),
     };
-    let text = solution.text.iter().chain(FALLBACK).find_map(|key| found.get(*key).and_then(scalar_text));
-    let payload = match text {
-        Some(text) if text.is_empty() => return Err(Failure::Unavailable),
-        Some(text) => Value::Text(text),
-        None => value_of(&Json::Object(found.clone())),
-    };
-    let extras = solution.extras.iter().filter_map(|(native, legacy)| {
-        let text = found.get(*native).and_then(scalar_text)?;
-        Some((*legacy, text))
+    let payload = payload(&found, method.solution);
+    if payload == Payload::Text(String::new()) {
+        return Err(Failure::Unavailable);
+    }
+    let extras = method.extras.iter().filter_map(|(native, legacy)| {
+        let text = found.get(native).and_then(Value::scalar)?;
+        Some((*legacy, text.to_owned()))
     });
     let cost = members.get("cost").and_then(scalar_text).and_then(|text| decimal(&text));
-    Ok(Solved { payload, extras: extras.collect(), cost })
+    Ok(Solved { extras: extras.collect(), payload, cost })
+}
+
+/// What the row makes of a solution; the whole of it where the row makes nothing of it.
+fn payload(found: &Value, solution: Solution) -> Payload {
+    let text = |keys: &[&str]| keys.iter().find_map(|key| found.get(key).and_then(Value::scalar));
+    let answered = match solution {
+        Solution::Text(keys) => text(keys).or_else(|| text(FALLBACK)).map(|text| Payload::Text(text.to_owned())),
+        Solution::Object(members) => {
+            let members = members.iter().filter_map(|(legacy, natives)| {
+                let value = natives.iter().find_map(|native| found.get(native))?;
+                Some(((*legacy).to_owned(), value.clone()))
+            });
+            let members: Vec<_> = members.collect();
+            (!members.is_empty()).then_some(Payload::Structure(Value::Record(members)))
+        }
+        // Where a client allowed that nothing matches, a word stands in the place of places (2captcha docs).
+        Solution::Composed(compose) => {
+            compose(found).or_else(|| text(FALLBACK).map(|text| Payload::Text(text.to_owned())))
+        }
+    };
+    answered.unwrap_or_else(|| Payload::Structure(found.clone()))
 }
 
 /// Where a text answer stands when it is not where the row says: names seen with services of this kind.

@@ -72,15 +72,25 @@ impl Call {
 pub fn create_task(account: &Account, task: &Task) -> Call {
     let names = &task.method.task_type;
     let proxied = task.proxy.as_ref().and(names.proxied);
+    let name = proxied.or(names.proxyless).or(names.proxied).unwrap_or_default();
     let mut fields = Map::new();
-    fields.insert("type".to_owned(), proxied.unwrap_or(names.proxyless).into());
+    fields.insert("type".to_owned(), name.into());
     for (path, value) in &task.fields {
         insert(&mut fields, path, json_of(value));
     }
     if let (Some(_), Some(proxy)) = (proxied, &task.proxy) {
         fields.insert("proxy".to_owned(), proxy.as_str().into());
     }
-    Call::new(Endpoint::CreateTask, &json!({ "clientKey": account.reveal(), "task": fields }))
+    let mut body = Map::new();
+    body.insert("clientKey".to_owned(), account.reveal().into());
+    body.insert("task".to_owned(), fields.into());
+    let routing = [("selectionMode", &task.routing.selection_mode), ("provider", &task.routing.provider)];
+    for (name, text) in routing {
+        if let Some(text) = text {
+            body.insert(name.to_owned(), text.as_str().into());
+        }
+    }
+    Call::new(Endpoint::CreateTask, &Json::Object(body))
 }
 
 /// `getTaskResult`.

@@ -10,7 +10,7 @@ use capgate::config::Config;
 use capgate::gateway::{Gateway, SendError, Upstream};
 use capgate::ledger::Ledger;
 use capgate::legacy::{Inbound, Verb};
-use capgate::methods::{METHODS, Need};
+use capgate::methods::{Method, Need, Table};
 use capgate::metrics::Metrics;
 use capgate::native::{Answer, Call};
 use tokio::sync::{mpsc, oneshot};
@@ -207,13 +207,11 @@ impl Player {
 
     /// Submits a task of a row with the least it needs.
     async fn submit(&mut self, name: &str, key: &str, row: &str, native: &str) -> Result<(), String> {
-        let method = METHODS.iter().find(|method| method.name == row).ok_or_else(|| format!("no row {row}"))?;
+        let table = Table::default();
+        let method = table.rows().iter().find(|method| method.name == row).ok_or_else(|| format!("no row {row}"))?;
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("key", key).append_pair("method", method.legacy[0]);
-        form.extend_pairs(method.when);
-        for param in method.params.iter().filter(|param| param.need == Need::Required) {
-            form.append_pair(param.legacy.last().expect("a name"), &sample(param.kind));
-        }
+        append_samples(&mut form, method, |need| need == Need::Required);
         let asking = self.ask("POST", "/in.php", "application/x-www-form-urlencoded", form.finish().into_bytes());
         let pending =
             self.next_call(|pending| pending.path == "/createTask").await.ok_or("the submit did not arrive")?;
@@ -342,14 +340,37 @@ impl Player {
     }
 }
 
-/// A text that is valid for a required parameter.
-pub(crate) fn sample(kind: capgate::methods::Kind) -> String {
+/// Adds what a submit of a row needs: its conditions, a proxy where it cannot do without, and valid texts for the
+/// parameters that are wanted, with at least one of each group of which one must be there.
+pub(crate) fn append_samples(
+    form: &mut url::form_urlencoded::Serializer<'_, String>,
+    method: &Method,
+    is_wanted: impl Fn(Need) -> bool,
+) {
+    form.extend_pairs(method.when);
+    if method.task_type.proxyless.is_none() {
+        form.append_pair("proxy", "u:p@proxy.example:3128").append_pair("proxytype", "HTTP");
+    }
+    let in_group = |native: &str| method.any_of.iter().any(|group| group.first() == Some(&native));
+    for param in method.params.iter().filter(|param| is_wanted(param.need) || in_group(param.native)) {
+        let names = match param.kind {
+            capgate::methods::Kind::ImageList => param.legacy,
+            _ => param.legacy.get(param.legacy.len().saturating_sub(1)..).unwrap_or_default(),
+        };
+        for name in names {
+            form.append_pair(name, &sample(param.kind));
+        }
+    }
+}
+
+/// A text that is valid for a parameter.
+fn sample(kind: capgate::methods::Kind) -> String {
     use capgate::methods::Kind;
     match kind {
-        Kind::Url => "https://example.com/".to_owned(),
-        Kind::Image => capgate::legacy::form::encode_base64(&png()),
+        Kind::PageUrl | Kind::Url => "https://example.com/".to_owned(),
+        Kind::Image | Kind::Images | Kind::ImageList | Kind::Audio => capgate::legacy::form::encode_base64(&png()),
         Kind::Integer | Kind::Decimal | Kind::Flag => "1".to_owned(),
-        Kind::Text | Kind::SiteKey | Kind::Cookies => "sample".to_owned(),
+        Kind::Text | Kind::GoogleKey | Kind::Cookies | Kind::Host | Kind::Record => "sample".to_owned(),
     }
 }
 

@@ -1,0 +1,128 @@
+//! Methods that are answered by places on an image: where to click, which cells, how far to turn.
+//!
+//! Their answers are written in small languages of their own (2captcha docs), which the functions below the rows speak.
+
+use super::{Kind, Method, Param, Payload, ROW, Solution, Value, optional, required, without_proxy};
+
+const IMAGE: Param = required(&["body", "file", "image"], "body", Kind::Image);
+const COMMENT: Param = optional(&["textinstructions", "hintText"], "comment", Kind::Text);
+const PICTURE: Param = optional(&["imginstructions", "hintImg"], "imgInstructions", Kind::Image);
+const MIN_CLICKS: Param = optional(&["min_clicks"], "minClicks", Kind::Integer);
+const MAX_CLICKS: Param = optional(&["max_clicks"], "maxClicks", Kind::Integer);
+const CAN_NO_ANSWER: Param = optional(&["can_no_answer"], "canNoAnswer", Kind::Flag);
+const PREVIOUS_ID: Param = optional(&["previousID", "previous_id"], "previousId", Kind::Text);
+
+pub(super) static ROWS: &[&Method] = &[
+    &Method {
+        name: "canvas",
+        legacy: &["post", "base64"],
+        when: &[("canvas", "1")],
+        task_type: without_proxy("DrawAroundTask"),
+        params: &[IMAGE, COMMENT, PICTURE, CAN_NO_ANSWER, PREVIOUS_ID],
+        any_of: &[&["comment", "imgInstructions"]],
+        solution: Solution::Composed(canvas),
+        ..ROW
+    },
+    &Method {
+        name: "grid",
+        legacy: &["post", "base64"],
+        when: &[("recaptcha", "1")],
+        task_type: without_proxy("GridTask"),
+        params: &[
+            IMAGE,
+            optional(&["recaptcharows", "rows"], "rows", Kind::Integer),
+            optional(&["recaptchacols", "cols"], "columns", Kind::Integer),
+            COMMENT,
+            PICTURE,
+            MIN_CLICKS,
+            MAX_CLICKS,
+            PREVIOUS_ID,
+            CAN_NO_ANSWER,
+            optional(&["img_type"], "imgType", Kind::Text),
+        ],
+        any_of: &[&["comment", "imgInstructions"]],
+        solution: Solution::Composed(grid),
+        ..ROW
+    },
+    &Method {
+        name: "coordinates",
+        legacy: &["post", "base64"],
+        when: &[("coordinatescaptcha", "1")],
+        task_type: without_proxy("CoordinatesTask"),
+        params: &[IMAGE, COMMENT, PICTURE, MIN_CLICKS, MAX_CLICKS],
+        solution: Solution::Composed(coordinates),
+        ..ROW
+    },
+    &Method {
+        name: "rotate",
+        legacy: &["rotatecaptcha"],
+        task_type: without_proxy("RotateTask"),
+        params: &[
+            required(&["file", "body"], "body", Kind::Images),
+            optional(&["angle"], "angle", Kind::Integer),
+            COMMENT,
+            PICTURE,
+        ],
+        solution: Solution::Text(&["rotate"]),
+        ..ROW
+    },
+    &Method {
+        name: "bounding_box",
+        legacy: &["bounding_box"],
+        task_type: without_proxy("BoundingBoxTask"),
+        params: &[required(&["image", "body", "file"], "body", Kind::Image), COMMENT, PICTURE, CAN_NO_ANSWER],
+        any_of: &[&["comment", "imgInstructions"]],
+        solution: Solution::Composed(bounding_box),
+        ..ROW
+    },
+    &Method {
+        name: "temuimage",
+        legacy: &["temuimage"],
+        task_type: without_proxy("TemuCaptchaTask"),
+        params: &[
+            required(&["body"], "image", Kind::Image),
+            required(&["part1", "part2", "part3"], "parts", Kind::ImageList),
+        ],
+        solution: Solution::Composed(coordinates),
+        ..ROW
+    },
+];
+
+/// `coordinates:x=39,y=59;x=…`; in JSON a list of objects whose numbers are strings (seen in a client's test).
+fn coordinates(solution: &Value) -> Option<Payload> {
+    let points = points(solution.get("coordinates")?)?;
+    let words: Vec<String> = points.iter().map(|(x, y)| format!("x={x},y={y}")).collect();
+    let member = |name: &str, text: &str| (name.to_owned(), Value::Text(text.to_owned()));
+    let json = points.iter().map(|(x, y)| Value::Record(vec![member("x", x), member("y", y)]));
+    Some(Payload::Composed { text: format!("coordinates:{}", words.join(";")), json: Value::List(json.collect()) })
+}
+
+/// `click:3/8/9`, the numbers of cells.
+fn grid(solution: &Value) -> Option<Payload> {
+    let cells = solution.get("click")?.items()?;
+    let numbers: Option<Vec<&str>> = cells.iter().map(Value::scalar).collect();
+    Some(Payload::Text(format!("click:{}", numbers?.join("/"))))
+}
+
+/// `canvas:x,y,x,y;x,y;`, a line after the other.
+fn canvas(solution: &Value) -> Option<Payload> {
+    let mut text = "canvas:".to_owned();
+    for line in solution.get("canvas")?.items()? {
+        let numbers: Vec<String> = points(line)?.into_iter().map(|(x, y)| format!("{x},{y}")).collect();
+        text.push_str(&numbers.join(","));
+        text.push(';');
+    }
+    Some(Payload::Text(text))
+}
+
+/// A list of boxes in text; in JSON the same list as a string (2captcha docs).
+fn bounding_box(solution: &Value) -> Option<Payload> {
+    let boxes = solution.get("bounding_boxes")?;
+    boxes.items()?;
+    Some(Payload::Text(boxes.to_json()))
+}
+
+fn points(list: &Value) -> Option<Vec<(String, String)>> {
+    let point = |point: &Value| Some((point.get("x")?.scalar()?.to_owned(), point.get("y")?.scalar()?.to_owned()));
+    list.items()?.iter().map(point).collect()
+}

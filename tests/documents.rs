@@ -1,0 +1,138 @@
+//! Documents that are generated, or must be complete. `CAPGATE_BLESS=1 cargo test documents` writes the generated ones.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use capgate::methods::{Certainty, Kind, Method, Need, Param, Solution, Table};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+const HEAD: &str = "# The method table
+
+Generated from `src/methods/`; `CAPGATE_BLESS=1 cargo test documents` writes it anew.
+
+A parameter is **required** where it is bold; others may be left out.
+Names behind the first are aliases that clients send.
+`names` says how sure the native names are: **seen** in uCaptcha's documents; *inferred*: 2captcha's v2 names, which uCaptcha's documents follow where they name any; *guessed*: 2captcha's v2 names of a method of which uCaptcha says nothing.
+A row that turns out to be otherwise can be changed in the configuration: `[methods.<row>]` with `proxyless`, `proxied` and `fields`.
+
+All methods also take `key`, `method`, `json`, `header_acao`, `proxy` and `proxytype` (where the row has a type for it), and uCaptcha's own `selectionMode` and `provider`.
+`pingback`, `soft_id`, `lang`, `language` and `debug_dump` are accepted and not passed on.
+What else is sent is ignored and counted.
+
+";
+
+fn methods() -> String {
+    let mut text = HEAD.to_owned();
+    for method in Table::default().rows() {
+        let _ = write!(text, "## {}\n\n", method.name);
+        let conditions: Vec<String> = method.when.iter().map(|(name, value)| format!(", `{name}={value}`")).collect();
+        let legacy: Vec<String> = method.legacy.iter().map(|name| format!("`{name}`")).collect();
+        let _ = writeln!(text, "- `method=` {}{}", legacy.join(" or "), conditions.concat());
+        let types = match (method.task_type.proxyless, method.task_type.proxied) {
+            (Some(without), Some(with)) => format!("`{without}`, with a proxy `{with}`"),
+            (Some(without), None) => format!("`{without}`; a proxy is left out"),
+            (None, Some(with)) => format!("`{with}`; a proxy is required"),
+            (None, None) => String::new(),
+        };
+        let certainty = match method.certainty {
+            Certainty::Seen => "**seen**",
+            Certainty::Inferred => "*inferred*",
+            Certainty::Guessed => "*guessed*",
+        };
+        let _ = writeln!(text, "- native type {types}; names {certainty}");
+        let _ = write!(text, "- answer: {}\n\n", answer(method));
+        text.push_str("| legacy | native | read as |\n|---|---|---|\n");
+        for param in method.params {
+            let _ = writeln!(text, "| {} | `{}` | {} |", legacy_names(param), param.native, read_as(param));
+        }
+        for group in method.any_of {
+            let names: Vec<String> = group.iter().map(|native| format!("`{native}`")).collect();
+            let _ = write!(text, "\nAt least one of {} must be there.\n", names.join(", "));
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+fn legacy_names(param: &Param) -> String {
+    let names: Vec<String> = param.legacy.iter().map(|name| format!("`{name}`")).collect();
+    match param.need {
+        _ if names.is_empty() => "always".to_owned(),
+        Need::Required => format!("**{}**", names.join(", ")),
+        Need::Optional | Need::Default(_) => names.join(", "),
+    }
+}
+
+fn read_as(param: &Param) -> String {
+    let kind = match param.kind {
+        Kind::Text => "text",
+        Kind::Flag => "true or false",
+        Kind::Integer => "whole number",
+        Kind::Decimal => "number",
+        Kind::PageUrl | Kind::Url => "http(s) URL",
+        Kind::Host => "host, or the host of a URL",
+        Kind::GoogleKey => "site key",
+        Kind::Cookies => "cookies",
+        Kind::Record => "`name[member]=…` or JSON, as JSON text",
+        Kind::Image => "image: file or base64",
+        Kind::Images => "image, and `file_1` to `file_9`: a task each, answers joined",
+        Kind::ImageList => "images in base64, all of them",
+        Kind::Audio => "audio: file or base64",
+    };
+    match param.need {
+        Need::Default(text) => format!("{kind}; `{text}` by default"),
+        Need::Required | Need::Optional => kind.to_owned(),
+    }
+}
+
+fn answer(method: &Method) -> String {
+    let mut text = match method.solution {
+        Solution::Text(keys) => format!("text, from {}", list(keys)),
+        Solution::Object(&[]) => "the native object as it is".to_owned(),
+        Solution::Object(members) => {
+            format!("object: {}", list(&members.iter().map(|(name, _)| *name).collect::<Vec<_>>()))
+        }
+        Solution::Composed(_) => "composed, see `src/methods/clicks.rs`".to_owned(),
+    };
+    if !method.extras.is_empty() {
+        let names: Vec<&str> = method.extras.iter().map(|(_, name)| *name).collect();
+        let _ = write!(text, "; in JSON also {}", list(&names));
+    }
+    text
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_method_table_is_documented() {
+    let path = root().join("docs/methods.md");
+    if std::env::var_os("CAPGATE_BLESS").is_some() {
+        std::fs::write(&path, methods()).expect("written");
+    }
+    let written = std::fs::read_to_string(&path).expect("docs/methods.md");
+    assert!(written == methods(), "docs/methods.md is stale: CAPGATE_BLESS=1 cargo test documents");
+}
+
+#[test]
+fn the_sandboxs_triggers_are_documented() {
+    use capgate::sandbox::triggers::{KEYS, SITE_KEYS};
+    let text = std::fs::read_to_string(root().join("docs/sandbox.md")).expect("docs/sandbox.md");
+    for name in KEYS.iter().map(|(name, _)| name).chain(SITE_KEYS.iter().map(|(name, _)| name)) {
+        assert!(text.contains(&format!("`{name}`")), "docs/sandbox.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
+    let metrics = String::from_utf8(capgate::metrics::Metrics::new().text()).expect("text");
+    for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
+    }
+}

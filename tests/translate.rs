@@ -1,0 +1,81 @@
+//! `capgate translate`: what an operator reads when an integration misbehaves.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+const KEY: &str = "c0ffee00c0ffee00c0ffee00c0ffee0a";
+
+fn translate(arguments: &[&str], stdin: &[u8]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capgate"));
+    command.arg("translate").args(arguments).env_clear();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
+    child.stdin.take().expect("a pipe").write_all(stdin).expect("written");
+    let output = child.wait_with_output().expect("an end");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(!text.contains("c0ffee"), "the key is shown: {text}");
+    (output.status.code().expect("a code"), text)
+}
+
+#[test]
+fn a_submit_shows_its_call_and_what_the_client_is_told() {
+    let url = format!("https://2captcha.com/in.php?key={KEY}&method=turnstile&sitekey=S&pageurl=https://e.com&shoe=43");
+    let (code, text) = translate(&[&url], b"");
+    assert_eq!(code, 0);
+    let call = r#"call:      POST /createTask {"clientKey":"***","task":{"type":"TurnstileTaskProxyless","websiteURL":"https://e.com","websiteKey":"S"}}"#;
+    assert!(text.contains(call) && text.contains("row:       turnstile") && text.contains("1 parameters"), "{text}");
+
+    let answer = r#"{"errorId":0,"taskId":"u","status":"ready","solution":{"token":"T","userAgent":"UA"}}"#;
+    let (_, text) = translate(&[&url, "--answer", answer], b"");
+    assert!(text.contains("text:      OK|123456789012\n"), "{text}");
+    assert!(text.contains("JSON:      {\"status\":1,\"request\":\"T\",\"useragent\":\"UA\"}"), "{text}");
+    let (_, text) =
+        translate(&[&url, "--status", "402", "--answer", r#"{"errorId":1,"errorCode":"ERROR_ZERO_BALANCE"}"#], b"");
+    assert!(text.contains("text:      ERROR_ZERO_BALANCE\n"), "{text}");
+    let (_, text) = translate(&[&url, "--status", "502", "--answer", "<html>"], b"");
+    assert!(text.contains("fate:      unknown"), "{text}");
+}
+
+#[test]
+fn a_refusal_names_the_parameter_and_the_rule() {
+    let cases = [
+        ("method=turnstile&sitekey=S", "refused:   pageurl: missing", "ERROR_PAGEURL"),
+        ("method=turnstile&pageurl=https://e.com", "refused:   sitekey: missing", "ERROR_BAD_PARAMETERS"),
+        (
+            "method=userrecaptcha&googlekey=a%20b&pageurl=https://e.com",
+            "refused:   googlekey: holds",
+            "ERROR_GOOGLEKEY",
+        ),
+        ("method=base64&body=AAAA", "refused:   file or body: below 100 bytes", "ERROR_ZERO_CAPTCHA_FILESIZE"),
+        (
+            "method=datadome&captcha_url=https://e.com&pageurl=https://e.com&userAgent=x",
+            "refused:   proxy: required",
+            "ERROR_BAD_PARAMETERS",
+        ),
+        ("method=nonsense", "refused:   method: missing or in no row", "ERROR_BAD_PARAMETERS"),
+    ];
+    for (query, rule, told) in cases {
+        let (code, text) = translate(&[&format!("/in.php?key={KEY}&{query}")], b"");
+        assert!(code == 0 && text.contains(rule) && text.contains(told), "{query}: {text}");
+    }
+    let (code, text) = translate(&["/other.php?key=x"], b"");
+    assert!(code == 1 && text.contains("/other.php"), "{text}");
+}
+
+#[test]
+fn raw_requests_bodies_and_polls_are_read() {
+    let raw = format!(
+        "POST /res.php?json=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n\
+         {{\"key\":\"{KEY}\",\"action\":\"get\",\"id\":7}}"
+    );
+    let answer = r#"{"errorId":0,"status":"ready","solution":{"challenge":"C","validate":"V","seccode":"S"}}"#;
+    let (code, text) = translate(&["--request", "-", "--answer", answer, "--row", "geetest"], raw.as_bytes());
+    assert!(code == 0 && text.contains("res.php, get, to be answered in JSON"), "{text}");
+    assert!(text.contains("\"geetest_challenge\":\"C\"") && text.contains("text:      OK|{"), "{text}");
+
+    let data = format!("key={KEY}&action=reportbad&id=7");
+    let (_, text) = translate(&["/res.php", "--data", &data], b"");
+    assert!(text.contains("POST /feedbackTask {\"clientKey\":\"***\",") && text.contains("\"invalid\":true"), "{text}");
+    let (code, text) = translate(&["/res.php", "--data", &data, "--row", "nonsense"], b"");
+    assert!(code == 1 && text.contains("nonsense"), "{text}");
+}
