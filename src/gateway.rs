@@ -157,6 +157,9 @@ impl Gateway {
     /// changes what becomes of it, and a late answer still finds the record.
     async fn submit(&self, account: &Account, task: Task) -> Result<LegacyId, Failure> {
         let id = self.ledger.open(account, task.method)?;
+        if let Some(pingback) = &task.pingback {
+            self.ledger.set_pingback(id, pingback.clone());
+        }
         let (told, hears) = oneshot::channel();
         let call = call::create_task(account, &task);
         let (upstream, metrics, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());

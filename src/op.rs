@@ -99,6 +99,8 @@ pub struct Task {
     pub proxy: Option<String>,
     /// How the upstream chooses who solves it.
     pub routing: Routing,
+    /// Where the client wants to be told of the answer; kept with the task.
+    pub pingback: Option<Box<str>>,
 }
 
 /// uCaptcha's own options of a submit (createTask page), which no legacy client knows.

@@ -19,7 +19,7 @@ Names behind the first are aliases that clients send.
 A row that turns out to be otherwise can be changed in the configuration: `[methods.<row>]` with `proxyless`, `proxied` and `fields`.
 
 All methods also take `key`, `method`, `json`, `header_acao`, `proxy` and `proxytype` (where the row has a type for it), and uCaptcha's own `selectionMode` and `provider`.
-`pingback`, `soft_id`, `lang`, `language` and `debug_dump` are accepted and not passed on.
+`soft_id`, `lang`, `language` and `debug_dump` are accepted and not passed on; `pingback` is kept with the task.
 What else is sent is ignored and counted.
 
 ";

@@ -324,6 +324,20 @@ fn the_table_agrees_with_the_model_whatever_happens() {
     }
 }
 
+#[test]
+fn a_pingback_is_kept_with_its_task_and_charged() {
+    let table = Table::new(OPTIONS);
+    let account = Account::new("A").expect("a key");
+    table.open(LegacyId(7), &account, row(), Moment(0)).expect("room");
+    let before = table.census().bytes;
+    table.set_pingback(LegacyId(7), "https://example.com/told".into());
+    assert_eq!(table.pingback(LegacyId(7)).as_deref(), Some("https://example.com/told"));
+    assert_eq!(table.pingback(LegacyId(8)), None);
+    assert_eq!((table.census().bytes - before, table.census().bytes), (24, table.recount().bytes));
+    table.withdraw(LegacyId(7));
+    assert_eq!((table.census().bytes, table.pingback(LegacyId(7))), (0, None));
+}
+
 /// Real threads: whatever they do, one flight per task, and every poll that waits is woken.
 #[test]
 fn threads_share_one_flight() {

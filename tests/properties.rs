@@ -187,7 +187,9 @@ fn check_fields(method: &Method, body: &[u8]) -> Result<(), TestCaseError> {
     prop_assert_eq!(json.as_object().map(serde_json::Map::len), Some(2));
     prop_assert_eq!(json["clientKey"].as_str(), Some("K"));
     for (name, value) in json["task"].as_object().expect("a task") {
+        let is_proxy = name == "proxy" && method.task_type.proxied.is_some();
         let is_named = name == "type"
+            || is_proxy
             || method.params.iter().any(|param| {
                 param.native.split('.').next() == Some(name) && (param.native == name || value.is_object())
             });

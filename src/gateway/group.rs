@@ -20,7 +20,14 @@ impl Gateway {
             return self.submit(account, last).await;
         }
         let group = self.ledger.open(account, last.method)?;
+        if let Some(pingback) = &last.pingback {
+            // The client knows one id, and is told once.
+            self.ledger.set_pingback(group, pingback.clone());
+        }
         tasks.push(last);
+        for task in &mut tasks {
+            task.pingback = None;
+        }
         let submits = tasks.into_iter().map(|task| {
             let (gateway, account) = (self.clone(), account.clone());
             async move { (task.method, gateway.submit(&account, task).await) }

@@ -96,6 +96,11 @@ impl Ledger {
         self.table.members(account, id, self.clock.now())
     }
 
+    /// Notes where the client of a task wants to be told of its answer.
+    pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
+        self.table.set_pingback(id, pingback);
+    }
+
     /// Takes a task back whose id no client has heard.
     pub fn withdraw(&self, id: LegacyId) {
         self.table.withdraw(id);

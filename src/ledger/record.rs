@@ -50,6 +50,8 @@ pub(super) struct Record {
     account: Account,
     method: &'static Method,
     native: Option<NativeId>,
+    /// Where the client wants to be told of the answer.
+    pingback: Option<Box<str>>,
     /// When it is forgotten or, unbound, counts as unsolvable.
     pub(super) expires: Moment,
     /// Under which moment it stands in the table's queue; never later than `expires`.
@@ -101,7 +103,16 @@ impl Record {
     pub(super) fn new(account: Account, method: &'static Method, now: Moment, options: &Options) -> Self {
         let expires = now.after_ms(options.unbound_ttl_ms);
         let (state, report) = (State::Unbound, Report::None);
-        Self { account, method, native: None, expires, queued: expires, state, report }
+        let pingback = None;
+        Self { account, method, native: None, pingback, expires, queued: expires, state, report }
+    }
+
+    pub(super) fn pingback(&self) -> Option<&str> {
+        self.pingback.as_deref()
+    }
+
+    pub(super) fn set_pingback(&mut self, pingback: Box<str>) {
+        self.pingback = Some(pingback);
     }
 
     pub(super) fn account(&self) -> &Account {
@@ -114,7 +125,7 @@ impl Record {
             State::Group(members) => members.len() * size_of::<LegacyId>(),
             _ => 0,
         };
-        RECORD_BYTES + answer
+        RECORD_BYTES + answer + self.pingback.as_ref().map_or(0, |url| url.len())
     }
 
     /// Requests that wait for its flight, if it has one.

@@ -151,6 +151,16 @@ impl Table {
         self.find(account, id, now)?.members()
     }
 
+    /// Notes where the client of a task wants to be told of its answer.
+    pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
+        self.change(id, |record| record.set_pingback(pingback));
+    }
+
+    /// Where the client of a task wants to be told of its answer.
+    pub fn pingback(&self, id: LegacyId) -> Option<String> {
+        self.records.get(&id)?.pingback().map(str::to_owned)
+    }
+
     /// Takes a task back whose id no client has heard: the upstream refused the submit.
     pub fn withdraw(&self, id: LegacyId) {
         if let Some((_, record)) = self.records.remove(&id) {

@@ -72,12 +72,9 @@ impl Form {
     /// The body of a GET is not read, as in PHP, which the legacy service is written in.
     pub fn read(inbound: &Inbound, limits: &FormLimits) -> (Self, Result<(), Failure>) {
         let mut form = Self::default();
-        for (name, text) in url::form_urlencoded::parse(&inbound.query).take(limits.pairs_max) {
-            form.query.push((name.into_owned(), text.into_owned()));
-        }
-        let mut result = Ok(());
-        if inbound.verb == Verb::Post && !inbound.body.is_empty() {
-            result = form.read_body(inbound, limits.pairs_max.saturating_sub(form.query.len()));
+        let mut result = urlencoded(&inbound.query, limits.pairs_max, &mut form.query, "query");
+        if result.is_ok() && inbound.verb == Verb::Post && !inbound.body.is_empty() {
+            result = form.read_body(inbound, limits.pairs_max - form.query.len());
         }
         (form, result)
     }
@@ -138,10 +135,7 @@ impl Form {
         if looks_like_json && self.read_json(&inbound.body, pairs_max).is_ok() {
             return Ok(());
         }
-        for (name, text) in url::form_urlencoded::parse(inbound.body.trim_ascii_end()).take(pairs_max) {
-            self.body.push((name.into_owned(), text.into_owned()));
-        }
-        Ok(())
+        urlencoded(inbound.body.trim_ascii_end(), pairs_max, &mut self.body, "body")
     }
 
     fn read_multipart(&mut self, content_type: &str, body: &Bytes, pairs_max: usize) -> Result<(), Failure> {
@@ -161,7 +155,10 @@ impl Form {
         let Ok(Json::Object(members)) = serde_json::from_slice(body) else {
             return Err(Failure::Parameter("body"));
         };
-        for (name, value) in members.into_iter().take(pairs_max) {
+        if members.len() > pairs_max {
+            return Err(Failure::Parameter("body"));
+        }
+        for (name, value) in members {
             let text = match value {
                 Json::Null => continue,
                 Json::Bool(flag) => String::from(if flag { "1" } else { "0" }),
@@ -173,6 +170,20 @@ impl Form {
         }
         Ok(())
     }
+}
+
+/// Reads `name=text&…`, at most so many pairs.
+fn urlencoded(
+    bytes: &[u8],
+    pairs_max: usize,
+    pairs: &mut Vec<(String, String)>,
+    place: &'static str,
+) -> Result<(), Failure> {
+    let mut parsed = url::form_urlencoded::parse(bytes);
+    for (name, text) in parsed.by_ref().take(pairs_max) {
+        pairs.push((name.into_owned(), text.into_owned()));
+    }
+    if parsed.next().is_none() { Ok(()) } else { Err(Failure::Parameter(place)) }
 }
 
 /// Decodes base64 as clients send it: with line breaks (Ruby), as a data URI, with its `+` turned into spaces by a form
@@ -209,15 +220,20 @@ pub fn encode_base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn form(content_type: &str, query: &str, body: &str) -> Form {
-        let inbound = Inbound {
+    const LIMITS: FormLimits = FormLimits { pairs_max: 8 };
+
+    fn inbound(content_type: &str, query: &str, body: &str) -> Inbound {
+        Inbound {
             verb: Verb::Post,
             path: String::from("/in.php"),
             query: Bytes::copy_from_slice(query.as_bytes()),
             content_type: Bytes::copy_from_slice(content_type.as_bytes()),
             body: Bytes::copy_from_slice(body.as_bytes()),
-        };
-        let (form, result) = Form::read(&inbound, &FormLimits { pairs_max: 8 });
+        }
+    }
+
+    fn form(content_type: &str, query: &str, body: &str) -> Form {
+        let (form, result) = Form::read(&inbound(content_type, query, body), &LIMITS);
         result.expect("a form that can be read");
         form
     }
@@ -248,10 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn parameters_past_the_limit_are_not_read() {
-        let form = form("", "a=1&b=1&c=1&d=1&e=1&f=1", "g=1&h=1&i=1");
-        assert_eq!(form.get("h"), Some("1"));
-        assert_eq!(form.get("i"), None);
+    fn more_parameters_than_the_limit_are_refused() {
+        assert_eq!(form("", "a=1&b=1&c=1&d=1&e=1&f=1", "g=1&h=1").get("h"), Some("1"));
+        let read =
+            |content_type: &str, query: &str, body: &str| Form::read(&inbound(content_type, query, body), &LIMITS).1;
+        let (six, three) = ("a=1&b=1&c=1&d=1&e=1&f=1", "g=1&h=1&i=1");
+        assert_eq!(read("", six, three), Err(Failure::Parameter("body")));
+        assert_eq!(read("", &format!("{six}&{three}"), ""), Err(Failure::Parameter("query")));
+        let members = r#"{"g":1,"h":1,"i":1}"#;
+        assert_eq!(read("application/json", six, members), Err(Failure::Parameter("body")));
     }
 
     #[test]

@@ -83,7 +83,13 @@ pub(super) fn decode(form: &Form, limits: &SubmitLimits) -> Result<Vec<Task>, Fa
             return Err(wanted.map_or(Failure::Parameters, missing));
         }
     }
-    let task = Task { method, fields, proxy: proxy(form, method)?, routing: routing(form, &limits.routing)? };
+    let task = Task {
+        method,
+        fields,
+        proxy: proxy(form, method)?,
+        routing: routing(form, &limits.routing)?,
+        pingback: pingback(form)?,
+    };
     Ok(split(task))
 }
 
@@ -218,6 +224,17 @@ fn host(text: &str) -> Option<String> {
         _ => text.split('/').next()?.to_owned(),
     };
     url::Host::parse(host.split(':').next()?).is_ok().then_some(host)
+}
+
+/// Where the client wants to be told: an http(s) URL.
+fn pingback(form: &Form) -> Result<Option<Box<str>>, Failure> {
+    /// Longest one. The ledger keeps it as long as the task.
+    const BYTES_MAX: usize = 2_048;
+    let Some(said) = form.get("pingback").map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let url = http_url(said).filter(|url| url.len() <= BYTES_MAX).ok_or(Failure::Parameter("pingback"))?;
+    Ok(Some(url.into_boxed_str()))
 }
 
 /// uCaptcha's own options: the request's before the deployment's.
