@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::app::{Handler, Received, Response, Unreadable};
+use super::app::{Handler, Received, Response, Unserved};
 use super::listener::Connections;
 use crate::ledger::Ledger;
 use crate::legacy::Verb;
@@ -42,7 +42,7 @@ impl AdminApp {
 
 #[async_trait]
 impl Handler for AdminApp {
-    async fn handle(&self, request: Received) -> Response {
+    async fn handle(&self, request: &Received) -> Response {
         let plain = |status, body: &'static str| text(status, "text/plain; charset=utf-8", body.into());
         match (request.inbound.verb, request.inbound.path.as_str()) {
             (Verb::Get, "/metrics") => self.metrics(),
@@ -56,7 +56,7 @@ impl Handler for AdminApp {
         }
     }
 
-    async fn refuse(&self, _request: Received, _why: Unreadable) -> Response {
+    async fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
         text(413, "text/plain; charset=utf-8", Bytes::new())
     }
 }

@@ -4,7 +4,10 @@
 //! infinite or far too large, so every wait here has a deadline and every size a bound: header, body, idle time, writing,
 //! connections.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,10 +26,10 @@ use crate::legacy::{Inbound, Verb};
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request that was read whole.
-    async fn handle(&self, request: Received) -> Response;
+    async fn handle(&self, request: &Received) -> Response;
 
-    /// Answers a request whose body could not be taken. `request.inbound.body` is empty.
-    async fn refuse(&self, request: Received, why: Unreadable) -> Response;
+    /// Answers a request that could not be served. `request.inbound.body` may be empty.
+    async fn refuse(&self, request: &Received, why: Unserved) -> Response;
 
     /// Called once the response is written, with what was told of it: the place for an access line.
     fn written(&self, _told: &Told) {}
@@ -41,13 +44,15 @@ pub struct Received {
     pub peer: String,
 }
 
-/// Why a body could not be taken.
+/// Why a request could not be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// It is larger than allowed.
+pub enum Unserved {
+    /// Its body is larger than allowed.
     TooBig,
-    /// It did not come in time.
+    /// Its body did not come in time.
     TooSlow,
+    /// Its handler panicked: a bug of ours, which costs this one request and no other.
+    Panicked,
 }
 
 /// A response.
@@ -224,11 +229,16 @@ impl<H: Handler> App<H> {
             Ok(body) => {
                 request.inbound.body = body;
                 let bytes_in = request.inbound.body.len();
-                (self.handler.handle(request.clone()).await, bytes_in)
+                let handled = unless_panicking(self.handler.handle(&request)).await;
+                let response = match handled {
+                    Some(response) => response,
+                    None => self.handler.refuse(&request, Unserved::Panicked).await,
+                };
+                (response, bytes_in)
             }
             Err(why) => {
                 session.set_keepalive(None);
-                (self.handler.refuse(request.clone(), why).await, 0)
+                (self.handler.refuse(&request, why).await, 0)
             }
         };
         let told = Told {
@@ -250,17 +260,13 @@ impl<H: Handler> App<H> {
     }
 
     /// Reads the whole body, within its bounds.
-    async fn read_body(
-        &self,
-        session: &mut ServerSession,
-        began: Instant,
-    ) -> pingora::Result<Result<Bytes, Unreadable>> {
+    async fn read_body(&self, session: &mut ServerSession, began: Instant) -> pingora::Result<Result<Bytes, Unserved>> {
         if session.is_body_empty() {
             return Ok(Ok(Bytes::new()));
         }
         let announced = session.get_header("content-length").and_then(|text| text.to_str().ok()?.trim().parse().ok());
         if announced.is_some_and(|length: usize| length > self.options.body_bytes_max) {
-            return Ok(Err(Unreadable::TooBig));
+            return Ok(Err(Unserved::TooBig));
         }
         // curl and .NET wait a second for this before they send a larger body.
         let expects = session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue");
@@ -271,17 +277,27 @@ impl<H: Handler> App<H> {
         let mut body = BytesMut::new();
         loop {
             match timeout_at(deadline, session.read_request_body()).await {
-                Err(_) => return Ok(Err(Unreadable::TooSlow)),
+                Err(_) => return Ok(Err(Unserved::TooSlow)),
                 Ok(read) => match read? {
                     None => return Ok(Ok(body.freeze())),
                     Some(chunk) if body.len() + chunk.len() > self.options.body_bytes_max => {
-                        return Ok(Err(Unreadable::TooBig));
+                        return Ok(Err(Unserved::TooBig));
                     }
                     Some(chunk) => body.extend_from_slice(&chunk),
                 },
             }
         }
     }
+}
+
+/// What a future brings, or nothing if it panics. The panic hook has written it down by then.
+async fn unless_panicking<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Option<T> {
+    // Nothing that the future has borrowed is used again but through locks that survive a panic.
+    let poll = |context: &mut Context<'_>| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    };
+    std::future::poll_fn(poll).await
 }
 
 /// Whether a header is one that means one thing to everybody. What is ambiguous, or asks for something else than a
@@ -361,5 +377,56 @@ fn version_label(version: Version) -> &'static str {
         Version::HTTP_11 => "1.1",
         Version::HTTP_2 => "2",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+
+    /// Panics for one path, and answers for every other.
+    struct Fragile;
+
+    #[async_trait]
+    impl Handler for Fragile {
+        async fn handle(&self, request: &Received) -> Response {
+            tokio::task::yield_now().await;
+            assert_ne!(request.inbound.path, "/panic");
+            Response { status: 200, headers: Vec::new(), body: Bytes::from_static(b"fine"), facts: None }
+        }
+
+        async fn refuse(&self, _request: &Received, why: Unserved) -> Response {
+            assert_eq!(why, Unserved::Panicked);
+            Response { status: 200, headers: Vec::new(), body: Bytes::from_static(b"sorry"), facts: None }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request_and_not_its_connection() {
+        let second = Duration::from_secs(1);
+        let options = Options {
+            body_bytes_max: 100,
+            header_timeout: second,
+            body_timeout: second,
+            write_timeout: second,
+            idle_timeout: second,
+            connections_max: 1,
+        };
+        let app = Arc::new(App::new(Arc::new(Fragile), options));
+        let (mut client, server) = tokio::io::duplex(4_096);
+        let two = "GET /panic HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        client.write_all(two.as_bytes()).await.expect("written");
+        let (_keep, shutdown) = watch::channel(false);
+        let mut next = app.process_new_http(ServerSession::new_http1(Box::new(server)), &shutdown).await;
+        while let Some((stream, settings)) = next.map(ReusedHttpStream::consume) {
+            let mut session = ServerSession::new_http1(stream);
+            settings.expect("settings").apply_to_session(&mut session);
+            next = app.process_new_http(session, &shutdown).await;
+        }
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.expect("answers");
+        assert!(said.contains("sorry") && said.ends_with("fine"), "{said}");
     }
 }

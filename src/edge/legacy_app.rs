@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::app::{Handler, Received, Response, Told, Unreadable};
+use super::app::{Handler, Received, Response, Told, Unserved};
 use super::log::ACCESS;
 use crate::gateway::{Facts, Gateway};
 use crate::legacy::{Reply, Script};
@@ -25,15 +25,16 @@ impl LegacyApp {
 
 #[async_trait]
 impl Handler for LegacyApp {
-    async fn handle(&self, request: Received) -> Response {
+    async fn handle(&self, request: &Received) -> Response {
         response(self.gateway.handle(&request.inbound).await)
     }
 
-    async fn refuse(&self, request: Received, why: Unreadable) -> Response {
+    async fn refuse(&self, request: &Received, why: Unserved) -> Response {
         let failure = match (why, Script::of(&request.inbound.path)) {
             // Only an image makes a submit that large.
-            (Unreadable::TooBig, Some(Script::In)) => Failure::ImageTooBig,
-            (Unreadable::TooSlow, Some(Script::In)) => Failure::Upload,
+            (Unserved::TooBig, Some(Script::In)) => Failure::ImageTooBig,
+            (Unserved::TooSlow, Some(Script::In)) => Failure::Upload,
+            (Unserved::Panicked, _) => Failure::Unavailable,
             _ => Failure::Parameter("body"),
         };
         response(self.gateway.refuse(&request.inbound, failure))

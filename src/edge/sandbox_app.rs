@@ -10,7 +10,7 @@ use chrono::Utc;
 use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
-use super::app::{Handler, Received, Response, Unreadable};
+use super::app::{Handler, Received, Response, Unserved};
 use crate::legacy::Verb;
 use crate::sandbox::Sandbox;
 
@@ -55,7 +55,7 @@ impl SandboxApp {
 
 #[async_trait]
 impl Handler for SandboxApp {
-    async fn handle(&self, request: Received) -> Response {
+    async fn handle(&self, request: &Received) -> Response {
         match (request.inbound.verb, request.inbound.path.as_str()) {
             (Verb::Get, "/sandbox/counters") => {
                 let mut counters = self.sandbox.counters();
@@ -69,12 +69,12 @@ impl Handler for SandboxApp {
                 self.in_flight_max.store(0, Ordering::Relaxed);
                 json(200, "{}".to_owned())
             }
-            (Verb::Post, _) => self.call(&request).await,
+            (Verb::Post, _) => self.call(request).await,
             _ => json(405, "{}".to_owned()),
         }
     }
 
-    async fn refuse(&self, _request: Received, _why: Unreadable) -> Response {
+    async fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
         json(413, "{}".to_owned())
     }
 }
