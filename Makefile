@@ -5,13 +5,14 @@ CARGO ?= cargo
 TLS ?=
 TRIAL := target/self-signed
 
-.PHONY: help run test check clients tools
+.PHONY: help run test check clients fuzz tools
 
 help:
 	@echo "make run      build the release binary and run the gateway on loopback, before the embedded sandbox"
 	@echo "make run TLS=1   the same, with HTTPS and a self-signed certificate"
 	@echo "make test     every test that needs no other service"
 	@echo "make check    format, lints and documents, as CI does"
+	@echo "make fuzz     a minute for each parser, seeded from the transcripts"
 	@echo "make clients  real client libraries against the built binary (needs the package registries)"
 
 # Pingora compiles zlib-ng, which needs cmake and a C compiler, whatever TLS it is built with.
@@ -46,3 +47,6 @@ check: tools
 clients: tools
 	$(CARGO) build --locked --all-targets
 	bash tests/clients/run.sh target/debug/capgate
+
+fuzz: tools
+	bash fuzz/run.sh 60

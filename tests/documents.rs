@@ -80,6 +80,7 @@ fn read_as(param: &Param) -> String {
         Kind::Image => "image: file or base64",
         Kind::Images => "image, and `file_1` to `file_9`: a task each, answers joined",
         Kind::ImageList => "images in base64, all of them",
+        Kind::ImageArray => "images: a JSON array of base64 texts",
         Kind::Audio => "audio: file or base64",
     };
     match param.need {

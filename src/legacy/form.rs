@@ -107,7 +107,7 @@ impl Form {
         let member = |key: &'_ str| -> Option<std::ops::Range<usize>> {
             let inner = key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?;
             let start = name.len() + 1;
-            (!inner.is_empty()).then(|| start..start + inner.len())
+            Some(start..start + inner.len())
         };
         let pairs = self.query.iter().chain(&self.body);
         let found = pairs.filter_map(|(key, text)| Some((key.get(member(key)?)?, text.as_str())));
@@ -123,7 +123,9 @@ impl Form {
     fn read_body(&mut self, inbound: &Inbound, pairs_max: usize) -> Result<(), Failure> {
         let content_type = String::from_utf8_lossy(&inbound.content_type);
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if media_type == "multipart/form-data" {
+        // 2captcha-node posts JSON and calls it multipart, without a boundary.
+        let looks_like_json = inbound.body.trim_ascii_start().starts_with(b"{");
+        if media_type == "multipart/form-data" && !looks_like_json {
             return self.read_multipart(&content_type, &inbound.body, pairs_max);
         }
         if media_type == "application/json" || media_type.ends_with("+json") {
@@ -131,7 +133,6 @@ impl Form {
         }
         // Command-line clients post JSON under curl's default type, so an object is tried before a form; no
         // urlencoded form that means something here begins with a brace.
-        let looks_like_json = inbound.body.trim_ascii_start().starts_with(b"{");
         if looks_like_json && self.read_json(&inbound.body, pairs_max).is_ok() {
             return Ok(());
         }

@@ -143,6 +143,7 @@ fn value(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Val
             let images = each.collect::<Result<Vec<_>, _>>()?;
             return Ok(Some(Value::List(images.into_iter().flatten().collect())));
         }
+        Kind::ImageArray => return image_array(form, param, limits).map(Some),
         Kind::Record => return Ok(record(form, param)),
         _ => {}
     }
@@ -188,7 +189,9 @@ fn read(param: &Param, text: &str) -> Result<Value, Failure> {
         }
         Kind::Cookies => Value::Text(cookies(text).ok_or_else(bad)?),
         Kind::Audio => audio(&decode_base64(text)?)?,
-        Kind::Text | Kind::Image | Kind::Images | Kind::ImageList | Kind::Record => Value::Text(text.to_owned()),
+        Kind::Text | Kind::Image | Kind::Images | Kind::ImageList | Kind::ImageArray | Kind::Record => {
+            Value::Text(text.to_owned())
+        }
     })
 }
 
@@ -200,6 +203,25 @@ fn audio(bytes: &[u8]) -> Result<Value, Failure> {
         return Err(Failure::ImageTooSmall);
     }
     Ok(Value::Text(encode_base64(bytes)))
+}
+
+/// A JSON array of images, or one for each `name[…]`.
+fn image_array(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Value, Failure> {
+    /// More than any puzzle has, and a bound on what is decoded.
+    const IMAGES_MAX: usize = 32;
+    let said = param.legacy.iter().find_map(|name| form.get(name));
+    let texts: Vec<String> = match said {
+        Some(json) => serde_json::from_str(json).map_err(|_| Failure::Upload)?,
+        None => param.legacy.iter().flat_map(|name| form.members(name)).map(|(_, text)| text.to_owned()).collect(),
+    };
+    if texts.is_empty() || texts.len() > IMAGES_MAX {
+        return Err(Failure::Upload);
+    }
+    let image = |text: &String| {
+        let bytes = image_bytes(None, Some(text), limits.image_bytes_max)?.ok_or(Failure::Upload)?;
+        Ok(Value::Text(encode_base64(&bytes)))
+    };
+    texts.iter().map(image).collect::<Result<_, _>>().map(Value::List)
 }
 
 /// `name[member]=…` as JSON text, or the text that was sent.
@@ -360,7 +382,7 @@ fn escape(text: &str) -> String {
 fn missing(param: &Param) -> Failure {
     match first_name(param) {
         _ if param.kind == Kind::PageUrl => Failure::PageUrl,
-        _ if matches!(param.kind, Kind::Audio | Kind::ImageList) => Failure::Upload,
+        _ if matches!(param.kind, Kind::Audio | Kind::ImageList | Kind::ImageArray) => Failure::Upload,
         "googlekey" => Failure::SiteKeyMissing,
         name => Failure::Parameter(name),
     }

@@ -86,6 +86,19 @@ pub(super) static ROWS: &[&Method] = &[
         solution: Solution::Composed(coordinates),
         ..ROW
     },
+    &Method {
+        name: "drag_drop",
+        legacy: &["drag_drop"],
+        task_type: without_proxy("DragAndDropTask"),
+        params: &[
+            required(&["body", "file"], "image", Kind::Image),
+            required(&["images"], "images", Kind::ImageArray),
+            COMMENT,
+            PICTURE,
+        ],
+        solution: Solution::Composed(drag_drop),
+        ..ROW
+    },
 ];
 
 /// `coordinates:x=39,y=59;x=…`; in JSON a list of objects whose numbers are strings (seen in a client's test).
@@ -95,6 +108,16 @@ fn coordinates(solution: &Value) -> Option<Payload> {
     let member = |name: &str, text: &str| (name.to_owned(), Value::Text(text.to_owned()));
     let json = points.iter().map(|(x, y)| Value::Record(vec![member("x", x), member("y", y)]));
     Some(Payload::Composed { text: format!("coordinates:{}", words.join(";")), json: Value::List(json.collect()) })
+}
+
+/// `120,340|null|210,90`: where each image goes, `null` for one that stays (2captcha-javascript's README).
+fn drag_drop(solution: &Value) -> Option<Payload> {
+    let place = |place: &Value| match place {
+        Value::Null => Some("null".to_owned()),
+        place => Some(format!("{},{}", place.get("x")?.scalar()?, place.get("y")?.scalar()?)),
+    };
+    let places: Option<Vec<String>> = solution.get("coordinates")?.items()?.iter().map(place).collect();
+    Some(Payload::Text(places?.join("|")))
 }
 
 /// `click:3/8/9`, the numbers of cells.

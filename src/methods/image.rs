@@ -7,7 +7,8 @@ use super::{Certainty, Kind, Method, ROW, Solution, optional, required, without_
 pub(super) static ROWS: &[&Method] = &[&Method {
     name: "image",
     // Clients mix them up freely: the name of the method says nothing of where the image stands.
-    legacy: &["post", "base64"],
+    // `multipart` is infosimples' word for a base64 body.
+    legacy: &["post", "base64", "multipart"],
     task_type: without_proxy("ImageToTextTask"),
     params: &[
         required(&["file", "body"], "body", Kind::Image),

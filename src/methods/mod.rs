@@ -115,6 +115,8 @@ pub enum Kind {
     Images,
     /// Several images in one list, one from each legacy name, all required.
     ImageList,
+    /// Several images in one list, said as a JSON array of base64 texts, or as `name[]` or `name[0]`.
+    ImageArray,
     /// An audio file in base64.
     Audio,
 }

@@ -79,7 +79,7 @@ pub(super) static ROWS: &[&Method] = &[
         name: "mt_captcha",
         legacy: &["mt_captcha"],
         task_type: either("MtCaptchaTaskProxyless", "MtCaptchaTask"),
-        params: &[PAGE_URL, SITE_KEY],
+        params: &[PAGE_URL, SITE_KEY, USER_AGENT],
         ..ROW
     },
     &Method {
@@ -104,7 +104,7 @@ pub(super) static ROWS: &[&Method] = &[
         name: "friendly_captcha",
         legacy: &["friendly_captcha"],
         task_type: either("FriendlyCaptchaTaskProxyless", "FriendlyCaptchaTask"),
-        params: &[PAGE_URL, SITE_KEY],
+        params: &[PAGE_URL, SITE_KEY, USER_AGENT],
         ..ROW
     },
     &Method {
@@ -138,7 +138,7 @@ pub(super) static ROWS: &[&Method] = &[
         name: "prosopo",
         legacy: &["prosopo"],
         task_type: either("ProsopoTaskProxyless", "ProsopoTask"),
-        params: &[PAGE_URL, SITE_KEY],
+        params: &[PAGE_URL, SITE_KEY, USER_AGENT],
         ..ROW
     },
     &Method {
@@ -187,6 +187,7 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["challenge"], "challenge", Kind::Text),
             optional(&["hcg"], "hcg", Kind::Text),
             optional(&["hct"], "hct", Kind::Text),
+            USER_AGENT,
         ],
         ..ROW
     },
@@ -205,6 +206,7 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["region"], "region", Kind::Text),
             optional(&["user_certify_id"], "userCertifyId", Kind::Text),
             optional(&["api_get_lib"], "apiGetLib", Kind::Text),
+            USER_AGENT,
         ],
         ..ROW
     },
@@ -216,6 +218,7 @@ pub(super) static ROWS: &[&Method] = &[
             PAGE_URL,
             required(&["api_get_lib"], "apiGetLib", Kind::Text),
             optional(&["data"], "data", Kind::Text),
+            USER_AGENT,
         ],
         solution: Solution::Text(&["token", "fingerprint"]),
         ..ROW
@@ -237,7 +240,7 @@ pub(super) static ROWS: &[&Method] = &[
         name: "basilisk",
         legacy: &["basilisk"],
         task_type: either("BasiliskTaskProxyless", "BasiliskTask"),
-        params: &[PAGE_URL, SITE_KEY],
+        params: &[PAGE_URL, SITE_KEY, USER_AGENT],
         ..ROW
     },
     &Method {

@@ -34,6 +34,7 @@ pub(super) fn solution(kind: &str, trigger: Option<TaskTrigger>, id: &str) -> Js
         "vkcaptchaimage" => json!({ "best_step": 5, "answer": "SANDBOX" }),
         "rotate" => json!({ "rotate": 40 }),
         "coordinates" | "temucaptcha" => json!({ "coordinates": [{ "x": 39, "y": 59 }, { "x": 252, "y": 72 }] }),
+        "draganddrop" => json!({ "coordinates": [{ "x": 120, "y": 340 }, null] }),
         "grid" => json!({ "click": [3, 8, 9] }),
         "drawaround" => json!({ "canvas": [[{ "x": 5, "y": 5 }, { "x": 3, "y": 91 }], [{ "x": 7, "y": 7 }]] }),
         "boundingbox" => json!({ "bounding_boxes": [{ "xMin": 559, "xMax": 797, "yMin": 164, "yMax": 430 }] }),

@@ -369,6 +369,7 @@ fn sample(kind: capgate::methods::Kind) -> String {
     match kind {
         Kind::PageUrl | Kind::Url => "https://example.com/".to_owned(),
         Kind::Image | Kind::Images | Kind::ImageList | Kind::Audio => capgate::legacy::form::encode_base64(&png()),
+        Kind::ImageArray => format!(r#"["{}"]"#, capgate::legacy::form::encode_base64(&png())),
         Kind::Integer | Kind::Decimal | Kind::Flag => "1".to_owned(),
         Kind::Text | Kind::GoogleKey | Kind::Cookies | Kind::Host | Kind::Record => "sample".to_owned(),
     }
