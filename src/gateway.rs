@@ -160,6 +160,18 @@ impl Gateway {
         if let Some(pingback) = &task.pingback {
             self.ledger.set_pingback(id, pingback.clone());
         }
+        match self.create(account, task, id).await {
+            Ok(()) => Ok(id),
+            Err(refusal) => {
+                // Nobody has heard of the id.
+                self.ledger.withdraw(id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Sends the submit of a task that has its record, and notes there what becomes of it.
+    async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
         let (told, hears) = oneshot::channel();
         let call = call::create_task(account, &task);
         let (upstream, metrics, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
@@ -169,7 +181,7 @@ impl Gateway {
             let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, method)).await;
             let refusal = match accepted {
                 Ok(Accepted { native, outcome: Some(outcome) }) => {
-                    ledger.settle(id, native, &outcome);
+                    ledger.settle(id, native, &legacy::codes::outcome_as_said_by(outcome, method));
                     None
                 }
                 Ok(Accepted { native, outcome: None }) => {
@@ -190,12 +202,8 @@ impl Gateway {
             let _ = told.send(refusal);
         });
         match tokio::time::timeout(self.submit_wait, hears).await {
-            Ok(Ok(Some(refusal))) => {
-                // Nobody has heard of the id.
-                self.ledger.withdraw(id);
-                Err(refusal)
-            }
-            Ok(Ok(None) | Err(_)) | Err(_) => Ok(id),
+            Ok(Ok(Some(refusal))) => Err(refusal),
+            Ok(Ok(None) | Err(_)) | Err(_) => Ok(()),
         }
     }
 
@@ -244,7 +252,12 @@ impl Gateway {
         let call = call::get_task_result(task);
         let method = task.method;
         let (upstream, metrics) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics));
-        ask(upstream, metrics, call, move |answer| answer::result(answer, method))
+        ask(upstream, metrics, call, move |answer| {
+            let landing = answer::result(answer, method);
+            landing
+                .map(|outcome| legacy::codes::outcome_as_said_by(outcome, method))
+                .map_err(|failure| legacy::codes::as_said_by(failure, method))
+        })
     }
 }
 

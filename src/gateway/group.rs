@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Gateway, as_final, together};
+use super::{Gateway, together};
 use crate::ledger::Path;
 use crate::ledger::table::Landing;
 use crate::methods::Payload;
@@ -19,35 +19,34 @@ impl Gateway {
         if tasks.is_empty() {
             return self.submit(account, last).await;
         }
-        let group = self.ledger.open(account, last.method)?;
-        if let Some(pingback) = &last.pingback {
-            // The client knows one id, and is told once.
-            self.ledger.set_pingback(group, pingback.clone());
-        }
+        let (method, pingback) = (last.method, last.pingback.clone());
         tasks.push(last);
-        for task in &mut tasks {
-            task.pingback = None;
-        }
-        let submits = tasks.into_iter().map(|task| {
-            let (gateway, account) = (self.clone(), account.clone());
-            async move { (task.method, gateway.submit(&account, task).await) }
-        });
-        let submitted = together(submits).await;
-        if submitted.iter().all(|(_, result)| result.is_err()) {
-            self.ledger.withdraw(group);
-            return Err(submitted.into_iter().find_map(|(_, result)| result.err()).unwrap_or(Failure::Unavailable));
-        }
-        let mut members = Vec::with_capacity(submitted.len());
-        for (method, result) in submitted {
-            members.push(match result {
-                Ok(id) => id,
-                Err(refusal) => {
-                    let id = self.ledger.open(account, method)?;
-                    self.ledger.settle(id, None, &Outcome::Failed(as_final(refusal)));
-                    id
+        // Room for all of them before the first is paid for.
+        let group = self.ledger.open(account, method)?;
+        let mut members = Vec::with_capacity(tasks.len());
+        for _ in &tasks {
+            match self.ledger.open(account, method) {
+                Ok(id) => members.push(id),
+                Err(full) => {
+                    members.iter().chain([&group]).for_each(|id| self.ledger.withdraw(*id));
+                    return Err(full);
                 }
-            });
+            }
         }
+        // The client knows one id, and is told once.
+        if let Some(pingback) = pingback {
+            self.ledger.set_pingback(group, pingback);
+        }
+        let creates = tasks.into_iter().zip(members.clone()).map(|(task, id)| {
+            let (gateway, account) = (self.clone(), account.clone());
+            async move { gateway.create(&account, task, id).await }
+        });
+        let mut results = together(creates).await;
+        if results.iter().all(Result::is_err) {
+            members.iter().chain([&group]).for_each(|id| self.ledger.withdraw(*id));
+            return results.swap_remove(0).map(|()| group);
+        }
+        // A member that was refused has noted it.
         self.ledger.group(group, members.into());
         Ok(group)
     }
@@ -102,7 +101,8 @@ fn join(polled: Vec<(Landing, Path)>) -> (Landing, Path) {
     if !is_ready {
         return (Ok(Outcome::NotReady), how);
     }
-    let cost = costs.map(|cost| cost.to_string());
+    // Rounded where no price has digits, so that a sum of decimals reads like one.
+    let cost = costs.map(|cost: f64| ((cost * 1e8).round() / 1e8).to_string());
     let solved = Solved { payload: Payload::Text(texts.join("|")), extras: Vec::new(), cost };
     (Ok(Outcome::Solved(Arc::new(solved))), how)
 }

@@ -5,7 +5,7 @@
 
 use super::Place;
 use crate::methods::{Kind, Method};
-use crate::op::Failure;
+use crate::op::{Failure, Outcome};
 
 /// Not an error. Sic: the protocol spells it without the T, and clients compare the whole text.
 pub const NOT_READY: &str = "CAPCHA_NOT_READY";
@@ -22,6 +22,14 @@ const NOT_RECORDED: &str = "ERROR_REPORT_NOT_RECORDED";
 pub fn as_said_by(failure: Failure, method: &Method) -> Failure {
     let has_google_key = method.params.iter().any(|param| param.kind == Kind::GoogleKey);
     if failure == Failure::SiteKey && !has_google_key { Failure::Parameters } else { failure }
+}
+
+/// The same for a task that failed.
+pub fn outcome_as_said_by(outcome: Outcome, method: &Method) -> Outcome {
+    match outcome {
+        Outcome::Failed(failure) => Outcome::Failed(as_said_by(failure, method)),
+        other => other,
+    }
 }
 
 /// Every code that a client may be told, for `method=get_server_errors`.

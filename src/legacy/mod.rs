@@ -148,7 +148,7 @@ fn place(script: Script, form: &Form) -> Place {
     if script == Script::In {
         return Place::Submit;
     }
-    match form.get("action") {
+    match form.get("action").map(str::trim) {
         Some("get") if form.get("id").is_none() && form.get("ids").is_some() => Place::GetMany,
         Some("get") => Place::Get,
         Some("get2") => Place::GetWithPrice,
@@ -166,19 +166,24 @@ fn mean(place: Place, form: &Form, limits: &Limits) -> Result<(Account, Op), Fai
             return Err(Failure::Parameter(name));
         }
     }
-    let account = Account::new(form.get("key").unwrap_or_default())?;
+    let key = form.get("key").unwrap_or_default();
+    if place == Place::Submit && form.get("method") == Some("get_server_errors") {
+        // Nobody's business but the gateway's: a key is not asked for (2captcha docs), and none is used.
+        return Account::new(if key.is_empty() { "none" } else { key }).map(|account| (account, Op::ListErrors));
+    }
+    let account = Account::new(key)?;
     let op = match place {
-        Place::Submit if form.get("method") == Some("get_server_errors") => Op::ListErrors,
         Place::Submit => Op::Submit(submit::decode(form, &limits.submit)?),
         Place::Get | Place::GetWithPrice => Op::Poll(legacy_id(form.get("id").unwrap_or_default())?),
         Place::GetMany => Op::PollMany(legacy_ids(form.get("ids").unwrap_or_default(), limits.ids_max)?),
         Place::Report => {
-            let verdict = if form.get("action") == Some("reportgood") { Verdict::Good } else { Verdict::Bad };
+            let verdict =
+                if form.get("action").map(str::trim) == Some("reportgood") { Verdict::Good } else { Verdict::Bad };
             Op::Report(legacy_id(form.get("id").unwrap_or_default())?, verdict)
         }
         Place::Balance => Op::Balance,
         Place::Nowhere => {
-            let said = form.get("action").is_some_and(|action| !action.is_empty());
+            let said = form.get("action").is_some_and(|action| !action.trim().is_empty());
             return Err(if said { Failure::ActionUnknown } else { Failure::ActionMissing });
         }
     };

@@ -96,7 +96,8 @@ pub(super) fn decode(form: &Form, limits: &SubmitLimits) -> Result<Vec<Task>, Fa
 /// `method=`, or what its absence means: the legacy service's documented forms, and 2captcha-go and -javascript, leave it
 /// out where a file, a body or a question is sent.
 fn method_name(form: &Form) -> Option<&str> {
-    let said = form.get("method").filter(|name| !name.is_empty());
+    // Trimmed: unicaps sends a space behind one of its names.
+    let said = form.get("method").map(str::trim).filter(|name| !name.is_empty());
     let asks = form.get("textcaptcha").is_some_and(|question| !question.trim().is_empty());
     if asks && matches!(said, None | Some("post" | "base64")) {
         return Some("textcaptcha");
@@ -104,11 +105,12 @@ fn method_name(form: &Form) -> Option<&str> {
     if said.is_some() {
         return said;
     }
-    if form.file("file").is_some() {
-        return Some("post");
-    }
+    // Only images that are to be turned come in numbers.
     if form.file("file_1").is_some() || form.get("file_1").is_some() {
         return Some("rotatecaptcha");
+    }
+    if form.file("file").is_some() {
+        return Some("post");
     }
     form.get("body").map(|_| "base64")
 }
@@ -147,7 +149,7 @@ fn value(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Val
         Kind::Record => return Ok(record(form, param)),
         _ => {}
     }
-    let said = param.legacy.iter().find_map(|name| form.get(name)).map(str::trim).filter(|text| !text.is_empty());
+    let said = first_said(form, param.legacy);
     let file = param.legacy.iter().find_map(|name| form.file(name)).filter(|_| param.kind == Kind::Audio);
     if let Some(bytes) = file {
         return audio(bytes).map(Some);
@@ -163,6 +165,11 @@ fn value(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Val
         return Err(Failure::Parameter(first_name(param)));
     }
     read(param, text).map(Some)
+}
+
+/// The first of these parameters that is there and not empty.
+fn first_said<'a>(form: &'a Form, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| form.get(name).map(str::trim).filter(|text| !text.is_empty()))
 }
 
 fn read(param: &Param, text: &str) -> Result<Value, Failure> {
@@ -301,8 +308,7 @@ fn cookies(text: &str) -> Option<String> {
 
 fn image(form: &Form, names: &[&str], need: Need, limits: &SubmitLimits) -> Result<Option<Value>, Failure> {
     let file = names.iter().find_map(|name| form.file(name));
-    let text = names.iter().find_map(|name| form.get(name)).filter(|text| !text.trim().is_empty());
-    match (image_bytes(file, text, limits.image_bytes_max)?, need) {
+    match (image_bytes(file, first_said(form, names), limits.image_bytes_max)?, need) {
         (Some(bytes), _) => Ok(Some(Value::Text(encode_base64(&bytes)))),
         (None, Need::Required) => Err(Failure::Upload),
         (None, _) => Ok(None),

@@ -101,9 +101,23 @@ pub(super) static ROWS: &[&Method] = &[
     },
 ];
 
+/// What stands in the place of places where nothing matches, and the client allowed for it (2captcha docs,
+/// `can_no_answer`). The upstream may say it as a word of its own or as no places.
+fn nothing(found: &Value) -> Option<Payload> {
+    const NOTHING: &str = "No_matching_images";
+    if found.items().is_some_and(<[Value]>::is_empty) {
+        return Some(Payload::Text(NOTHING.to_owned()));
+    }
+    found.scalar().map(|word| Payload::Text(word.to_owned()))
+}
+
 /// `coordinates:x=39,y=59;x=…`; in JSON a list of objects whose numbers are strings (seen in a client's test).
 fn coordinates(solution: &Value) -> Option<Payload> {
-    let points = points(solution.get("coordinates")?)?;
+    let found = solution.get("coordinates")?;
+    if let Some(nothing) = nothing(found) {
+        return Some(nothing);
+    }
+    let points = points(found)?;
     let words: Vec<String> = points.iter().map(|(x, y)| format!("x={x},y={y}")).collect();
     let member = |name: &str, text: &str| (name.to_owned(), Value::Text(text.to_owned()));
     let json = points.iter().map(|(x, y)| Value::Record(vec![member("x", x), member("y", y)]));
@@ -122,15 +136,22 @@ fn drag_drop(solution: &Value) -> Option<Payload> {
 
 /// `click:3/8/9`, the numbers of cells.
 fn grid(solution: &Value) -> Option<Payload> {
-    let cells = solution.get("click")?.items()?;
-    let numbers: Option<Vec<&str>> = cells.iter().map(Value::scalar).collect();
+    let found = solution.get("click")?;
+    if let Some(nothing) = nothing(found) {
+        return Some(nothing);
+    }
+    let numbers: Option<Vec<&str>> = found.items()?.iter().map(Value::scalar).collect();
     Some(Payload::Text(format!("click:{}", numbers?.join("/"))))
 }
 
 /// `canvas:x,y,x,y;x,y;`, a line after the other.
 fn canvas(solution: &Value) -> Option<Payload> {
+    let found = solution.get("canvas")?;
+    if let Some(nothing) = nothing(found) {
+        return Some(nothing);
+    }
     let mut text = "canvas:".to_owned();
-    for line in solution.get("canvas")?.items()? {
+    for line in found.items()? {
         let numbers: Vec<String> = points(line)?.into_iter().map(|(x, y)| format!("{x},{y}")).collect();
         text.push_str(&numbers.join(","));
         text.push(';');
@@ -140,9 +161,8 @@ fn canvas(solution: &Value) -> Option<Payload> {
 
 /// A list of boxes in text; in JSON the same list as a string (2captcha docs).
 fn bounding_box(solution: &Value) -> Option<Payload> {
-    let boxes = solution.get("bounding_boxes")?;
-    boxes.items()?;
-    Some(Payload::Text(boxes.to_json()))
+    let found = solution.get("bounding_boxes")?;
+    nothing(found).or_else(|| found.items().map(|_| Payload::Text(found.to_json())))
 }
 
 fn points(list: &Value) -> Option<Vec<(String, String)>> {

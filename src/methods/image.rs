@@ -29,7 +29,8 @@ pub(super) static ROWS: &[&Method] = &[&Method {
 /// A question in words. Asked for by the parameter, whatever `method` says: clients send `post`, `textcaptcha` or none.
 pub(super) static QUESTION: Method = Method {
     name: "textcaptcha",
-    legacy: &["textcaptcha"],
+    // python-rucaptcha says `text`.
+    legacy: &["textcaptcha", "text"],
     task_type: without_proxy("TextCaptchaTask"),
     params: &[required(&["textcaptcha"], "comment", Kind::Text)],
     solution: Solution::Text(&["text"]),

@@ -1,8 +1,8 @@
 //! Methods that are answered by an object: the page that shows the puzzle wants several values back.
 
 use super::{
-    Certainty, Kind, Method, PAGE_URL, Param, ROW, SITE_KEY, Solution, USER_AGENT, either, fixed, optional, required,
-    without_proxy,
+    Certainty, Kind, Method, PAGE_URL, Param, Payload, ROW, SITE_KEY, Solution, USER_AGENT, Value, either, fixed,
+    optional, required, without_proxy,
 };
 
 const API_SERVER_HOST: Param = optional(&["api_server"], "geetestApiServerSubdomain", Kind::Host);
@@ -49,7 +49,7 @@ pub(super) static ROWS: &[&Method] = &[
             API_SERVER_HOST,
             USER_AGENT,
         ],
-        solution: Solution::Object(same!("captcha_id", "lot_number", "pass_token", "gen_time", "captcha_output")),
+        solution: Solution::Composed(version_4),
         certainty: Certainty::Inferred,
         ..ROW
     },
@@ -120,3 +120,16 @@ pub(super) static ROWS: &[&Method] = &[
         ..ROW
     },
 ];
+
+/// The five members under their native names; `gen_time` is a text (2captcha docs), whatever the upstream sends.
+fn version_4(solution: &Value) -> Option<Payload> {
+    const NAMES: [&str; 5] = ["captcha_id", "lot_number", "pass_token", "gen_time", "captcha_output"];
+    let member = |name: &str| {
+        let value = solution.get(name)?;
+        let text = || Some(Value::Text(value.scalar()?.to_owned()));
+        let value = if name == "gen_time" { text().unwrap_or_else(|| value.clone()) } else { value.clone() };
+        Some((name.to_owned(), value))
+    };
+    let members: Vec<_> = NAMES.into_iter().filter_map(member).collect();
+    (!members.is_empty()).then_some(Payload::Structure(Value::Record(members)))
+}

@@ -161,7 +161,7 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: either("AltchaTaskProxyless", "AltchaTask"),
         // 2captcha-go sends the native spellings.
         params: &[
-            required(&["pageurl", "websiteURL"], "websiteURL", Kind::PageUrl),
+            required(&["pageurl", "url", "websiteURL"], "websiteURL", Kind::PageUrl),
             optional(&["challenge_url", "challengeUrl"], "challengeURL", Kind::Text),
             optional(&["challenge_json", "challenge"], "challengeJSON", Kind::Text),
         ],
@@ -231,6 +231,19 @@ pub(super) static ROWS: &[&Method] = &[
             PAGE_URL,
             required(&["tspd_cookie"], "tspdCookie", Kind::Text),
             required(&["html_page_base64"], "htmlPageBase64", Kind::Text),
+            USER_AGENT,
+        ],
+        solution: Solution::Text(&["cookies", "cookie", "token"]),
+        ..ROW
+    },
+    &Method {
+        name: "incapsula",
+        legacy: &["incapsula"],
+        task_type: with_proxy("IncapsulaTask"),
+        params: &[
+            PAGE_URL,
+            required(&["incapsula_script_url"], "incapsulaScriptUrl", Kind::Text),
+            required(&["incapsula_cookies"], "incapsulaCookies", Kind::Text),
             USER_AGENT,
         ],
         solution: Solution::Text(&["cookies", "cookie", "token"]),

@@ -30,6 +30,7 @@ pub(super) fn solution(kind: &str, trigger: Option<TaskTrigger>, id: &str) -> Js
         "amazon" => json!({ "captcha_voucher": token, "existing_token": "SANDBOX" }),
         "tencent" => json!({ "appid": "SANDBOX", "ret": 0, "ticket": token, "randstr": "SANDBOX" }),
         "datadomeslider" => json!({ "cookie": format!("datadome={token}; Path=/") }),
+        "incapsula" => json!({ "cookies": format!("incap_ses={token}") }),
         "tspd" => json!({ "cookies": format!("TSPD={token}") }),
         "vkcaptchaimage" => json!({ "best_step": 5, "answer": "SANDBOX" }),
         "rotate" => json!({ "rotate": 40 }),
