@@ -244,6 +244,7 @@ pub(super) static ROWS: &[&Method] = &[
             PAGE_URL,
             required(&["incapsula_script_url"], "incapsulaScriptUrl", Kind::Text),
             required(&["incapsula_cookies"], "incapsulaCookies", Kind::Text),
+            optional(&["reese84_url_endpoint"], "reese84UrlEndpoint", Kind::Text),
             USER_AGENT,
         ],
         solution: Solution::Text(&["cookies", "cookie", "token"]),

@@ -10,19 +10,28 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 binary=${1:-$root/target/debug/capgate}
 venv=$root/target/clients/venv
+# A copy of all that is printed, for parity.py.
+said=$root/target/clients/said.txt
 passed=0
 failed=0
 gateway=
 work=
+# Of each client: its name, and the id of what runs it.
+names=()
+runners=()
 
 # By bash's own list of jobs: an id alone may by now be another process's.
 is_running() {
-    jobs -rp | grep -qx "$gateway"
+    jobs -rp | grep -qx "${1:-$gateway}"
 }
 
 finish() {
-    local status=$?
-    # Only when the run was cut short: a run that got to its end has stopped the gateway itself.
+    local status=$? runner
+    # Only when the run was cut short: a run that got to its end has waited for the clients and stopped the gateway.
+    for runner in "${runners[@]}"; do
+        # It is timeout, which hands the signal on to all that it started.
+        is_running "$runner" && kill -TERM "$runner" 2>/dev/null
+    done
     if [ -n "$gateway" ] && is_running; then
         { kill -KILL "$gateway" && wait "$gateway"; } 2>/dev/null
     fi
@@ -35,19 +44,23 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+say() {
+    echo "$*" | tee -a "$said"
+}
+
 count() {
-    printf '%d passed, %d failed\n' "$passed" "$failed"
+    say "$passed passed, $failed failed"
     [ "$failed" -eq 0 ] || exit 1
 }
 
 ok() {
     passed=$((passed + 1))
-    echo "ok   $*"
+    say "ok   $*"
 }
 
 fail() {
     failed=$((failed + 1))
-    echo "FAIL $*"
+    say "FAIL $*"
 }
 
 # For what leaves nothing to test.
@@ -66,29 +79,45 @@ need() {
     if [ "$(id -u)" -ne 0 ]; then
         give_up "$package is missing; install it with: apt-get install $package"
     fi
-    echo "setup: $package is missing; running apt-get update and apt-get install $package"
+    say "setup: $package is missing; running apt-get update and apt-get install $package"
     apt-get -qq update >/dev/null || give_up "apt-get update failed"
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$package" >/dev/null \
         || give_up "apt-get cannot install $package"
     "$@" >/dev/null 2>&1 || give_up "$package is installed, and still this fails: $*"
 }
 
-# client NAME COMMAND... runs a client and counts its lines. One that ends badly without saying so counts as failed.
-client() {
-    local name=$1 status oks fails
+# start NAME COMMAND... starts a client beside the others, for their waiting between polls takes most of the time.
+start() {
+    local name=$1
     shift
-    # In the foreground, so that Ctrl-C reaches the client too.
-    timeout --foreground -k 5 180 "$@" 2>&1 | tee "$work/$name.out"
-    status=$?
-    oks=$(grep -c '^ok ' "$work/$name.out")
-    fails=$(grep -c '^FAIL ' "$work/$name.out")
-    passed=$((passed + oks))
-    failed=$((failed + fails))
-    if [ "$fails" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$oks" -eq 0 ]; }; then
-        fail "$name: ended with exit code $status after $oks checks (124: it took too long)"
-    fi
+    timeout -k 5 150 "$@" >"$work/$name.out" 2>&1 &
+    names+=("$name")
+    runners+=("$!")
 }
 
+# await_clients waits for each, prints its lines and counts them. One that ends badly without saying so counts as failed.
+await_clients() {
+    local at name status oks fails
+    for at in "${!names[@]}"; do
+        name=${names[$at]}
+        wait "${runners[$at]}"
+        status=$?
+        tee -a "$said" <"$work/$name.out"
+        oks=$(grep -c '^ok ' "$work/$name.out")
+        fails=$(grep -c '^FAIL ' "$work/$name.out")
+        passed=$((passed + oks))
+        failed=$((failed + fails))
+        if [ "$fails" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$oks" -eq 0 ]; }; then
+            fail "$name: ended with exit code $status after $oks checks (124: it took too long)"
+        fi
+    done
+    runners=()
+}
+
+if ! { mkdir -p "$root/target/clients" && : >"$said"; }; then
+    echo "FAIL setup: no directory target/clients"
+    exit 1
+fi
 [ -x "$binary" ] || give_up "$binary is no program; build it with cargo build, or name another one"
 need curl curl --version
 need jq jq --version
@@ -97,7 +126,7 @@ need python3-venv python3 -c 'import venv, ensurepip'
 
 # An environment whose pip does not work was left half made, or its Python is gone.
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    echo "setup: making a Python environment in target/clients/venv"
+    say "setup: making a Python environment in target/clients/venv"
     python3 -m venv --clear "$venv" || give_up "no Python environment"
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt" \
@@ -105,7 +134,8 @@ fi
 
 work=$(mktemp -d "$root/target/clients/run.XXXXXX") || give_up "no directory to work in"
 # Makes server.pem, server.key and client.pem, which is the CA's certificate.
-"$venv/bin/python" -m trustme --quiet --dir "$work" --identities localhost 127.0.0.1 || give_up "no test certificates"
+"$venv/bin/python" -m trustme --quiet --dir "$work" --identities \
+    localhost 127.0.0.1 2captcha.com rucaptcha.com api.2captcha.com || give_up "no test certificates"
 
 # An empty environment, so that no setting of another gateway leaks in. "Not ready" is remembered for less than the
 # clients' polling interval, so that the first poll after the solution finds it.
@@ -122,28 +152,44 @@ port_of() {
         'fromjson? | select(.message == "listening" and .listener == $listener) | .address | split(":") | last' \
         "$work/gateway.log"
 }
-port=
+https=
+http=
 for _ in $(seq 100); do
-    port=$(port_of https)
+    https=$(port_of https)
+    http=$(port_of http)
     # The listener of the admin pages comes last.
-    [ -n "$port" ] && [ -n "$(port_of admin)" ] && break
+    [ -n "$https" ] && [ -n "$http" ] && [ -n "$(port_of admin)" ] && break
     is_running || break
     sleep 0.2
 done
-if [ -z "$port" ]; then
+if [ -z "$https" ] || [ -z "$http" ]; then
     cat "$work/gateway.log" "$work/gateway.err"
     give_up "the gateway does not listen"
 fi
 
 # What a client gets: where the gateway is, the CA as each HTTP library looks for it (requests, Python's ssl for httpx,
 # curl), no proxy on the way, and a home without settings of the user's.
-export GATEWAY="localhost:$port"
+export GATEWAY_HTTPS="localhost:$https" GATEWAY_HTTP="localhost:$http" CA_FILE="$work/client.pem"
 export REQUESTS_CA_BUNDLE="$work/client.pem" SSL_CERT_FILE="$work/client.pem" CURL_CA_BUNDLE="$work/client.pem"
 export NO_PROXY='*' no_proxy='*' HOME="$work" PYTHONDONTWRITEBYTECODE=1
 
 # The clients, one line each.
-client two_captcha_python "$venv/bin/python" "$here/two_captcha_python.py"
-client seed-script bash "$here/seed-script.sh"
+for script in two_captcha_python two_captcha_python_methods solvecaptcha_python rucaptcha unicaps_methods \
+    captchatools_methods captcha_solver_methods twocaptchaapi_methods; do
+    start "$script" "$venv/bin/python" "$here/$script.py"
+done
+start seed-script bash "$here/seed-script.sh"
+# The table of the README holds the columns of all clients, so it is compared only after a run of all.
+complete=yes
+if [ -f "$here/node/run.sh" ]; then
+    if node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; then
+        start node bash "$here/node/run.sh"
+    else
+        say "setup: node or npm is missing; the npm clients are left out"
+        complete=
+    fi
+fi
+await_clients
 
 if is_running; then
     kill -TERM "$gateway"
@@ -174,6 +220,14 @@ fi
 
 if [ "$failed" -gt 0 ]; then
     cat "$work/gateway.log" "$work/gateway.err" >"$root/target/clients/gateway.log"
-    echo "what the gateway said: target/clients/gateway.log"
+    say "what the gateway said: target/clients/gateway.log"
+fi
+if [ -n "$complete" ] && grep -q '<!-- /parity -->' "$root/README.md"; then
+    if difference=$("$venv/bin/python" "$here/parity.py" "$said" --check 2>&1); then
+        ok "gateway: README.md has the table of this run"
+    else
+        say "$difference"
+        fail "gateway: README.md has another table; python3 tests/clients/parity.py target/clients/said.txt --write"
+    fi
 fi
 count

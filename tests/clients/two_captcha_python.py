@@ -1,6 +1,9 @@
 """2captcha-python, unmodified, against the gateway: its own return values and exceptions are the judge.
 
-run.sh sets GATEWAY (host:port) and the test CA (REQUESTS_CA_BUNDLE, and SSL_CERT_FILE for the asynchronous client).
+Errors, reports and corner cases; two_captcha_python_methods.py has the other methods.
+
+run.sh sets GATEWAY_HTTPS (host:port) and the test CA (REQUESTS_CA_BUNDLE, and SSL_CERT_FILE for the asynchronous
+client).
 """
 
 import asyncio
@@ -34,7 +37,7 @@ checks = []
 
 
 def check(name):
-    """Registers a check under the name that is printed."""
+    """Registers a check under the name that is printed: the legacy method or action, then details."""
 
     def register(function):
         checks.append((name, function))
@@ -46,7 +49,12 @@ def check(name):
 def options(key=KEY, **more):
     # The library has no time-out for a single request; run.sh bounds the whole.
     return dict(
-        apiKey=key, server=os.environ["GATEWAY"], pollingInterval=1, defaultTimeout=20, recaptchaTimeout=20, **more
+        apiKey=key,
+        server=os.environ["GATEWAY_HTTPS"],
+        pollingInterval=1,
+        defaultTimeout=20,
+        recaptchaTimeout=20,
+        **more,
     )
 
 
@@ -109,96 +117,96 @@ def async_refused(wanted, call):
     refused(wanted, lambda: asyncio.run(call()))
 
 
-@check("balance")
+@check("getbalance")
 def _():
     is_money(client("clients-rich").balance(), BALANCE)
 
 
-@check("balance after a solved task")
+@check("getbalance, after a solved task")
 def _():
     payer = client("clients-payer")
     is_text(payer.normal(IMAGE_FILE))
     is_money(payer.balance(), BALANCE - COST)
 
 
-@check("normal, file")
+@check("post, file")
 def _():
     is_text(client().normal(IMAGE_FILE))
 
 
-@check("normal, base64")
+@check("base64, text")
 def _():
     is_text(client().normal(IMAGE_TEXT))
 
 
-@check("normal, all options")
+@check("post, all options")
 def _():
     more = {"phrase": 1, "numeric": 4, "minLen": 4, "maxLen": 20, "caseSensitive": 1, "calc": 0, "lang": "en"}
     is_text(client().normal(IMAGE_FILE, hintText="röd & blå", **more))
 
 
-@check("normal, hint image")
+@check("post, hint image")
 def _():
     is_text(client().normal(IMAGE_FILE, hintImg=IMAGE_FILE))
 
 
-@check("recaptcha v2")
+@check("userrecaptcha")
 def _():
     is_token(client().recaptcha(sitekey="plain", url=PAGE))
 
 
-@check("recaptcha v2, invisible")
+@check("userrecaptcha, invisible")
 def _():
     is_token(client().recaptcha(sitekey="invisible", url=PAGE, invisible=1))
 
 
-@check("recaptcha v2, enterprise")
+@check("userrecaptcha enterprise=1")
 def _():
     is_token(client().recaptcha(sitekey="enterprise", url=PAGE, enterprise=1))
 
 
-@check("recaptcha v2, data-s, cookies, user agent and domain")
+@check("userrecaptcha, data-s, cookies, user agent and domain")
 def _():
     more = {"datas": "a+b/c==", "cookies": "A:1;B:2;", "userAgent": "Agent/1.0 (x; y)", "domain": "recaptcha.net"}
     is_token(client().recaptcha(sitekey="details", url=PAGE + "?a=1&b=2#c", **more))
 
 
-@check("recaptcha v2, proxy")
+@check("userrecaptcha, proxy")
 def _():
     proxy = {"type": "HTTPS", "uri": "login:p@ss@127.0.0.1:3128"}
     is_token(client().recaptcha(sitekey="proxy", url=PAGE, proxy=proxy))
 
 
-@check("recaptcha v2, malformed proxy")
+@check("userrecaptcha, malformed proxy")
 def _():
     # A gateway that left proxies out would solve this one.
     proxy = {"type": "HTTP", "uri": "nowhere"}
     refused("ERROR_PROXY_FORMAT", lambda: client().recaptcha(sitekey="proxy", url=PAGE, proxy=proxy))
 
 
-@check("recaptcha v3")
+@check("userrecaptcha version=v3")
 def _():
     is_token(client().recaptcha(sitekey="three", url=PAGE, version="v3", action="login", score=0.7))
 
 
-@check("recaptcha v3, enterprise")
+@check("userrecaptcha version=v3, enterprise")
 def _():
     is_token(client().recaptcha(sitekey="three", url=PAGE, version="v3", enterprise=1))
 
 
-@check("answer with pipes, quotes and letters beyond ASCII")
+@check("userrecaptcha, answer with pipes, quotes and letters beyond ASCII")
 def _():
     equal(client().recaptcha(sitekey="sandbox-odd-answer", url=PAGE)["code"], ODD_ANSWER)
 
 
-@check("report good and bad, recaptcha v2")
+@check("reportgood, and reportbad, of userrecaptcha")
 def _():
     solver = client()
     for correct in (True, False):
         reports_once(solver, solver.recaptcha(sitekey="plain", url=PAGE)["captchaId"], correct)
 
 
-@check("report good and bad, normal")
+@check("reportbad, and reportgood, of base64")
 def _():
     # Images are answered inside createTask, so that the gateway never polls for them.
     solver = client()
@@ -206,12 +214,12 @@ def _():
         reports_once(solver, solver.normal(IMAGE_TEXT)["captchaId"], correct)
 
 
-@check("unsolvable task")
+@check("userrecaptcha, unsolvable task")
 def _():
     refused("ERROR_CAPTCHA_UNSOLVABLE", lambda: client().recaptcha(sitekey="sandbox-unsolvable", url=PAGE))
 
 
-@check("task that is never ready")
+@check("userrecaptcha, task that is never ready")
 def _():
     solver = client()
     try:
@@ -221,37 +229,37 @@ def _():
     raise AssertionError("no exception")
 
 
-@check("unknown key, on balance and on submit")
+@check("getbalance, unknown key, and on submit")
 def _():
     stranger = client("sandbox-key-unknown")
     refused("ERROR_KEY_DOES_NOT_EXIST", stranger.balance)
     refused("ERROR_KEY_DOES_NOT_EXIST", lambda: stranger.recaptcha(sitekey="plain", url=PAGE))
 
 
-@check("malformed key, on submit")
+@check("post, malformed key")
 def _():
     refused("ERROR_WRONG_USER_KEY", lambda: client("sandbox-key-wrong").normal(IMAGE_FILE))
 
 
-@check("no money, on balance and on submit")
+@check("getbalance, no money, and on submit")
 def _():
     poor = client("sandbox-zero-balance")
     is_money(poor.balance(), 0.0)
     refused("ERROR_ZERO_BALANCE", lambda: poor.normal(IMAGE_TEXT))
 
 
-@check("refused parameters")
+@check("userrecaptcha, refused parameters")
 def _():
     refused("ERROR_PAGEURL", lambda: client().recaptcha(sitekey="plain", url="example"))
     refused("ERROR_ZERO_CAPTCHA_FILESIZE", lambda: client().normal(SMALL_FILE))
 
 
-@check("unknown id")
+@check("get, unknown id")
 def _():
     refused("ERROR_WRONG_CAPTCHA_ID", lambda: client().get_result("1"))
 
 
-@check("send and get_result, not ready")
+@check("get, not ready")
 def _():
     solver = client()
     number = solver.send(method="userrecaptcha", googlekey="sandbox-never", url=PAGE)
@@ -264,7 +272,7 @@ def _():
         raise AssertionError(f"got {result!r}, no exception")
 
 
-@check("send and get_result, ready")
+@check("get, ready")
 def _():
     solver = client()
     number = solver.send(method="userrecaptcha", googlekey="plain", url=PAGE)
@@ -282,7 +290,7 @@ def _():
     equal(solver.get_result(number), code)
 
 
-@check("extended response")
+@check("userrecaptcha, extended response")
 def _():
     solver = client(extendedResponse=True)
     is_token(solver.recaptcha(sitekey="plain", url=PAGE))
@@ -290,7 +298,7 @@ def _():
     equal(solver.recaptcha(sitekey="sandbox-odd-answer", url=PAGE)["code"], ODD_ANSWER)
 
 
-@check("extended response, unsolvable task")
+@check("userrecaptcha, extended response of an unsolvable task")
 def _():
     # The library raises the whole body where it finds the word ERROR in it.
     refused(
@@ -299,35 +307,35 @@ def _():
     )
 
 
-@check("asynchronous: balance")
+@check("getbalance, asynchronous")
 def _():
     is_money(asyncio.run(async_client("clients-async").balance()), BALANCE)
 
 
-@check("asynchronous: normal, file and base64")
+@check("post, and base64, asynchronous")
 def _():
     is_text(asyncio.run(async_client().normal(IMAGE_FILE)))
     is_text(asyncio.run(async_client().normal(IMAGE_TEXT)))
 
 
-@check("asynchronous: recaptcha v2")
+@check("userrecaptcha, asynchronous")
 def _():
     is_token(asyncio.run(async_client().recaptcha(sitekey="plain", url=PAGE)))
 
 
-@check("asynchronous: extended response")
+@check("userrecaptcha, asynchronous, extended response")
 def _():
     is_token(asyncio.run(async_client(extendedResponse=True).recaptcha(sitekey="plain", url=PAGE)))
 
 
-@check("asynchronous: unsolvable task")
+@check("userrecaptcha, asynchronous, unsolvable task")
 def _():
     async_refused(
         "ERROR_CAPTCHA_UNSOLVABLE", lambda: async_client().recaptcha(sitekey="sandbox-unsolvable", url=PAGE)
     )
 
 
-@check("asynchronous: ten at once, and a report")
+@check("userrecaptcha, asynchronous, ten at once, and a report")
 def _():
     async def ten():
         solver = async_client()
