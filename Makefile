@@ -17,24 +17,14 @@ help:
 
 # Pingora compiles zlib-ng, which needs cmake and a C compiler, whatever TLS it is built with.
 tools:
-	@missing=""; \
-	command -v cmake >/dev/null || missing="$$missing cmake"; \
-	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
-	if [ -n "$$missing" ]; then \
-	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  if [ -n "$$sudo" ] && ! command -v sudo >/dev/null; then \
-	    echo "make: please install as root, then try again: apt-get install$$missing"; exit 1; fi; \
-	  echo "make: Pingora needs$$missing to build: installing by apt-get, and nothing else"; \
-	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null \
-	    || { echo "make: that failed; please install as root, then try again: apt-get install$$missing"; exit 1; }; \
-	fi
+	@sh tools/need.sh cmake=cmake cc=gcc,libc6-dev
 
 run: tools
 	$(CARGO) build --release --locked --bin capgate
 ifneq ($(TLS),)
 	$(CARGO) run --quiet --locked --example self_signed -- $(TRIAL)
 endif
-	@TLS="$(TLS)" TRIAL="$(TRIAL)" sh tests/try.sh target/release/capgate
+	@TLS="$(TLS)" TRIAL="$(TRIAL)" sh tools/try.sh target/release/capgate
 
 test: tools
 	$(CARGO) test --locked
@@ -48,5 +38,7 @@ clients: tools
 	$(CARGO) build --locked --all-targets
 	bash tests/clients/run.sh target/debug/capgate
 
+# libFuzzer is C++.
 fuzz: tools
+	@sh tools/need.sh c++=g++
 	bash fuzz/run.sh 60
