@@ -1,0 +1,68 @@
+//! What the targets have in common: how an input is cut up, and what must hold of every answer.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use capgate::config::Config;
+use capgate::legacy::{self, Inbound, Limits, Notation, Place, Script, Style, Verb};
+use capgate::native::call;
+use capgate::op::{Done, Failure, Op};
+use serde_json::Value as Json;
+
+static LIMITS: LazyLock<Limits> = LazyLock::new(|| Config::default().legacy_limits());
+
+/// Cuts an input at its first line feed, so that a crashing input can be read and written by hand.
+pub fn line(data: &[u8]) -> (&[u8], &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    (&data[..end], data.get(end + 1..).unwrap_or_default())
+}
+
+/// A request as the edge would hand it over.
+pub fn inbound(verb: Verb, query: &[u8], content_type: &[u8], body: &[u8]) -> Inbound {
+    Inbound {
+        verb,
+        path: String::from("/in.php"),
+        query: Bytes::copy_from_slice(query),
+        content_type: Bytes::copy_from_slice(content_type),
+        body: Bytes::copy_from_slice(body),
+    }
+}
+
+/// Decodes a request. A refusal must have its words, and a submit that is taken must be writable upstream.
+///
+/// # Panics
+/// If not: that is the finding.
+pub fn decode(script: Script, inbound: &Inbound) {
+    let request = legacy::decode(script, inbound, &LIMITS);
+    match request.meaning {
+        Err(failure) => check(&Err(failure), request.style),
+        Ok((account, Op::Submit(tasks))) => {
+            assert!(!tasks.is_empty(), "a submit without a task");
+            for task in &tasks {
+                let call = call::create_task(&account, task);
+                let json: Json = serde_json::from_slice(&call.body).expect("a call in JSON");
+                assert!(json["task"]["type"].is_string(), "{} without a type", task.method.name);
+            }
+        }
+        Ok(_) => {}
+    }
+}
+
+/// Renders a result in both notations, at one place of the protocol.
+pub fn check_both(result: &Result<Done, Failure>, place: Place) {
+    for notation in [Notation::Text, Notation::Json] {
+        check(result, Style { place, notation, open_to_browsers: false });
+    }
+}
+
+fn check(result: &Result<Done, Failure>, style: Style) {
+    let reply = legacy::render(result, style);
+    assert_eq!(reply.status, 200, "{result:?} at {style:?}");
+    assert!(!reply.body.is_empty(), "{result:?} at {style:?} has no words");
+    assert!(std::str::from_utf8(&reply.body).is_ok(), "{result:?} at {style:?} is no UTF-8");
+    if style.notation == Notation::Json {
+        let json: Result<Json, _> = serde_json::from_slice(&reply.body);
+        let is_whole = json.is_ok_and(|json| json["status"].is_u64() && !json["request"].is_null());
+        assert!(is_whole, "{result:?} at {style:?} is {:?}", reply.body);
+    }
+}
