@@ -99,7 +99,7 @@ section! {
     /// The process.
     ServerSection {
         threads: Ranged<0, 1024> = Ranged(0),
-        drain_ms: Ranged<0, 600_000> = Ranged(15_000),
+        drain_ms: Ranged<0, 600_000> = Ranged(25_000),
         connections_max: Ranged<1, 1_000_000> = Ranged(20_000),
     }
 }
@@ -116,6 +116,7 @@ section! {
         connections_idle_max: Ranged<0, 100_000> = Ranged(1_024),
         resolve_every_ms: Ranged<1_000, 3_600_000> = Ranged(30_000),
         answer_bytes_max: Ranged<1_024, 67_108_864> = Ranged(1_048_576),
+        calls_max: Ranged<1, 1_000_000> = Ranged(2_048),
         selection_mode: SelectionMode = SelectionMode(String::new()),
         provider: String = String::new(),
     }
@@ -142,6 +143,7 @@ section! {
     /// What one request may be.
     LimitsSection {
         body_bytes_max: Ranged<1_024, 1_073_741_824> = Ranged(4_194_304),
+        bodies_bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(268_435_456),
         image_bytes_max: Ranged<100, 104_857_600> = Ranged(614_400),
         pairs_max: Ranged<1, 10_000> = Ranged(256),
         ids_max: Ranged<1, 10_000> = Ranged(100),
@@ -264,6 +266,11 @@ impl Config {
         if self.ledger.unbound_ttl_ms.0 <= self.upstream.submit_timeout_ms.0 {
             return refuse(
                 "ledger.unbound_ttl_ms must be above upstream.submit_timeout_ms, or a late answer to a submit is lost",
+            );
+        }
+        if self.ledger.answer_ttl_ms.0 < self.ledger.open_ttl_ms.0 {
+            return refuse(
+                "ledger.answer_ttl_ms must not be below ledger.open_ttl_ms, or the first answer of several that are joined is gone before the last comes",
             );
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::ledger::table::Landing;
@@ -58,6 +58,8 @@ pub struct Gateway {
     upstream: Arc<dyn Upstream>,
     metrics: Arc<Metrics>,
     submit_wait: Duration,
+    /// Room for calls other than polls.
+    calls: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -68,15 +70,17 @@ impl std::fmt::Debug for Gateway {
 
 impl Gateway {
     /// Puts the parts together. `submit_wait` is how long a submitting client waits for the upstream's word before it is
-    /// told its id anyway.
+    /// told its id anyway, `calls_max` how many calls other than polls may be under way.
     pub fn new(
         limits: Limits,
         ledger: Ledger,
         upstream: Arc<dyn Upstream>,
         metrics: Arc<Metrics>,
         submit_wait: Duration,
+        calls_max: usize,
     ) -> Self {
-        Self { limits: Arc::new(limits), ledger, upstream, metrics, submit_wait }
+        let calls = Arc::new(Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS)));
+        Self { limits: Arc::new(limits), ledger, upstream, metrics, submit_wait, calls }
     }
 
     /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
@@ -145,12 +149,19 @@ impl Gateway {
             }
             Op::PollMany(ids) => (Ok(Done::PolledMany(self.poll_many(account, ids).await)), None),
             Op::Report(id, verdict) => (self.report_all(account, id, verdict).await.map(|()| Done::Reported), None),
-            Op::Balance => {
-                let call = call::get_balance(account);
-                let asked = ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::balance);
-                (asked.await.map(Done::Balance), None)
-            }
+            Op::Balance => (self.balance(account).await.map(Done::Balance), None),
         }
+    }
+
+    async fn balance(&self, account: &Account) -> Result<f64, Failure> {
+        let _room = self.room()?;
+        let call = call::get_balance(account);
+        ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::balance).await
+    }
+
+    /// Room for one call other than a poll, until it is dropped.
+    fn room(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Failure::Shed)
     }
 
     /// Submits once. The call runs in a task of its own: neither a client that leaves nor one that waits too long
@@ -172,6 +183,13 @@ impl Gateway {
 
     /// Sends the submit of a task that has its record, and notes there what becomes of it.
     async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
+        let room = match self.room() {
+            Ok(room) => room,
+            Err(full) => {
+                self.ledger.settle(id, None, &Outcome::Failed(Failure::Unsolvable));
+                return Err(full);
+            }
+        };
         let (told, hears) = oneshot::channel();
         let call = call::create_task(account, &task);
         let (upstream, metrics, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
@@ -179,6 +197,7 @@ impl Gateway {
         tokio::spawn(async move {
             let method = task.method;
             let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, method)).await;
+            drop(room);
             let refusal = match accepted {
                 Ok(Accepted { native, outcome: Some(outcome) }) => {
                     ledger.settle(id, native, &legacy::codes::outcome_as_said_by(outcome, method));
@@ -232,6 +251,7 @@ impl Gateway {
 
     /// Reports once. In a task of its own, so that its end is noted even if the client leaves.
     async fn report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
+        let room = self.room()?;
         let Some(task) = self.ledger.begin_report(account, id, verdict)? else {
             return Ok(());
         };
@@ -241,6 +261,7 @@ impl Gateway {
         #[expect(clippy::disallowed_methods, reason = "a report outlives the client that made it")]
         let sent = tokio::spawn(async move {
             let result = asked.await;
+            drop(room);
             ledger.end_report(id, verdict, &result);
             result
         });

@@ -207,3 +207,47 @@ fn an_account_is_never_printed() {
         assert_eq!(Account::new(bad).expect_err("no key"), Failure::KeyMalformed);
     }
 }
+
+/// Every row, from a legacy submit over the sandbox's answer to both renderings: they carry the same answer.
+#[test]
+fn every_row_is_answered_alike_in_both_notations() {
+    let sandbox = capgate::sandbox::Sandbox::new(capgate::sandbox::Options {
+        solve_ms: 0,
+        ..Config::default().sandbox_options()
+    });
+    for method in Table::default().rows() {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("key", "K").append_pair("method", method.legacy[0]);
+        append_samples(&mut form, method, |need| need == capgate::methods::Need::Required);
+        let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
+        let Ok((account, Op::Submit(tasks))) = legacy::decode(Script::In, &inbound, &limits()).meaning else {
+            panic!("{} was not understood", method.name);
+        };
+        let reply = sandbox.answer("/createTask", &call::create_task(&account, &tasks[0]).body, 0);
+        let answer = Answer { status: reply.status, body: Bytes::from(reply.body.clone()) };
+        let accepted = answer::created(&answer, method).unwrap_or_else(|why| panic!("{}: {why:?}", method.name));
+        let outcome = accepted.outcome.unwrap_or_else(|| panic!("{}: {}", method.name, reply.body));
+        assert!(matches!(outcome, Outcome::Solved(_)), "{}: {outcome:?}", method.name);
+        let said = |notation| legacy::render(&Ok(Done::Polled(outcome.clone())), style(Place::Get, notation)).body;
+        let text = String::from_utf8(said(Notation::Text).to_vec()).expect("text");
+        let text = text.strip_prefix("OK|").unwrap_or_else(|| panic!("{}: {text}", method.name));
+        let json: Json = serde_json::from_slice(&said(Notation::Json)).expect("JSON");
+        match &json["request"] {
+            Json::String(same) => assert_eq!(text, same, "{}", method.name),
+            // Places are composed in text; each number of the structure stands there, in its order.
+            structure if text.starts_with("coordinates:") => {
+                let numbers: Vec<&str> = structure
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .flat_map(|point| [&point["x"], &point["y"]])
+                    .map(|n| n.as_str().expect("a text"))
+                    .collect();
+                let said: Vec<&str> =
+                    text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect();
+                assert_eq!(said, numbers, "{}", method.name);
+            }
+            structure => assert_eq!(&serde_json::from_str::<Json>(text).expect("JSON"), structure, "{}", method.name),
+        }
+    }
+}

@@ -345,6 +345,90 @@ async fn metrics_and_health_stand_on_the_admin_listener_only() {
     binary.stop().await;
 }
 
+/// Clients that stop in the middle, each in its own way: none holds its connection longer than it may.
+#[tokio::test]
+async fn nobody_holds_a_connection_for_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certified = certificate(folder.path());
+    let environment = [
+        ("CAPGATE_TLS_CERT".to_owned(), folder.path().join("cert.pem").display().to_string()),
+        ("CAPGATE_TLS_KEY".to_owned(), folder.path().join("key.pem").display().to_string()),
+        ("CAPGATE_LIMITS_HEADER_TIMEOUT_MS".to_owned(), "300".to_owned()),
+        ("CAPGATE_LIMITS_BODY_TIMEOUT_MS".to_owned(), "300".to_owned()),
+        ("CAPGATE_LIMITS_WRITE_TIMEOUT_MS".to_owned(), "300".to_owned()),
+        ("CAPGATE_LIMITS_IDLE_TIMEOUT_MS".to_owned(), "1000".to_owned()),
+    ];
+    let mut binary = Binary::start("run", &[sandbox(), environment.to_vec()].concat()).await;
+    let connect = async || TcpStream::connect(binary.http).await.expect("a connection");
+    // Says nothing; half a header; half a body; half a preface; an HTTP/2 handshake and nothing, clear and over TLS.
+    let _silent = connect().await;
+    let mut kept = Vec::new();
+    let head = "POST /in.php HTTP/1.1\r\nHost: x\r\n";
+    for begun in [head, &format!("{head}Content-Length: 9\r\n\r\nhalf"), "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
+        let mut stream = connect().await;
+        stream.write_all(begun.as_bytes()).await.expect("written");
+        kept.push(stream);
+    }
+    let _tls = tls_connect(binary.https.expect("HTTPS"), certified.cert.der().clone(), b"h2").await;
+    // Asks without end and reads nothing, until the server takes no more.
+    for ask in [
+        "OPTIONS /in.php HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /res.php?key=K&action=get&id=x HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        let mut deaf = connect().await;
+        let many = ask.repeat(1_000);
+        let pour = async { while deaf.write_all(many.as_bytes()).await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(3), pour).await;
+        kept.push(deaf);
+    }
+    let admin = binary.admin.expect("admin");
+    let mut metrics = String::new();
+    for _ in 0..1_000 {
+        metrics =
+            String::from_utf8(request(admin, "GET", "/metrics", &[], b"").await.expect("metrics").body).expect("text");
+        if metrics.contains("capgate_connections 0\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(metrics.contains("capgate_connections 0\n"), "{metrics}");
+    drop(kept);
+    binary.stop().await;
+}
+
+#[tokio::test]
+async fn the_shortest_requests_are_answered() {
+    let mut binary = Binary::start("run", &sandbox()).await;
+    let live = raw(binary.admin.expect("admin"), b"GET /livez HTTP/1.0\r\n\r\n").await.expect("an answer");
+    assert!(live.ends_with("live\n"), "{live}");
+    let nothing = raw(binary.http, b"GET / HTTP/1.0\r\n\r\n").await.expect("an answer");
+    assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
+    binary.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_past_their_common_bound_are_put_off() {
+    let environment = [("CAPGATE_LIMITS_BODIES_BYTES_MAX".to_owned(), "1048576".to_owned())];
+    let mut binary = Binary::start("run", &[sandbox(), environment.to_vec()].concat()).await;
+    let body = vec![b'a'; 1_500_000];
+    let told = request(binary.http, "POST", "/in.php?key=K", &[], &body).await.expect("an answer");
+    assert_eq!(told.body, b"ERROR_NO_SLOT_AVAILABLE");
+    // What was held is given back.
+    let told =
+        request(binary.http, "POST", "/in.php?key=K&method=base64", &[], &body[..1_000_000]).await.expect("an answer");
+    assert_eq!(told.body, b"ERROR_UPLOAD");
+    binary.stop().await;
+}
+
+/// A certificate for localhost, in a folder.
+fn certificate(folder: &std::path::Path) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(folder.join("cert.pem"), certified.cert.pem()).expect("written");
+    std::fs::write(folder.join("key.pem"), certified.signing_key.serialize_pem()).expect("written");
+    certified
+}
+
 #[tokio::test]
 async fn http2_is_spoken_in_the_clear() {
     let mut binary = Binary::start("run", &sandbox()).await;
@@ -357,9 +441,7 @@ async fn http2_is_spoken_in_the_clear() {
 async fn https_is_served_with_http1_and_http2_and_used_upstream_with_the_certificate_verified() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(path("cert.pem"), certified.cert.pem()).expect("written");
-    std::fs::write(path("key.pem"), certified.signing_key.serialize_pem()).expect("written");
+    let certified = certificate(folder.path());
     let tls = |more: &[(&str, String)]| {
         let mut environment = sandbox();
         environment.push(("CAPGATE_TLS_CERT".to_owned(), path("cert.pem")));

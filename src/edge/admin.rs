@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::app::{Handler, Received, Response, Unserved};
+use super::app::{Handler, Response, Unserved};
 use super::listener::Connections;
+use super::request::Received;
 use crate::ledger::Ledger;
 use crate::legacy::Verb;
 use crate::metrics::Metrics;

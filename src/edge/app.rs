@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::{ResponseHeader, Version};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::listener::{LINGER, told_to_stop};
-use crate::legacy::{Inbound, Verb};
+use super::request::{HEADER_BYTES_MAX, Received, is_acceptable, received, verb_label, version_label};
 
 /// What answers requests.
 #[async_trait]
@@ -35,15 +36,6 @@ pub trait Handler: Send + Sync + 'static {
     fn written(&self, _told: &Told) {}
 }
 
-/// A request.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// What the dialect needs.
-    pub inbound: Inbound,
-    /// Address of the client's socket, for the log.
-    pub peer: String,
-}
-
 /// Why a request could not be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unserved {
@@ -51,6 +43,8 @@ pub enum Unserved {
     TooBig,
     /// Its body did not come in time.
     TooSlow,
+    /// Too many bytes of bodies are being read.
+    Shed,
     /// Its handler panicked: a bug of ours, which costs this one request and no other.
     Panicked,
 }
@@ -104,21 +98,19 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Most connections at once.
     pub connections_max: usize,
+    /// Most bytes of bodies at once, of all connections that share it.
+    pub bodies: Arc<Semaphore>,
 }
 
 /// The HTTP application of one listener.
 pub(super) struct App<H> {
     handler: Arc<H>,
     options: Options,
-    server_options: HttpServerOptions,
 }
 
-impl<H: Handler> App<H> {
+impl<H> App<H> {
     pub(super) fn new(handler: Arc<H>, options: Options) -> Self {
-        let mut server_options = HttpServerOptions::default();
-        server_options.h2c = true;
-        server_options.h2_idle_timeout = Some(options.idle_timeout);
-        Self { handler, options, server_options }
+        Self { handler, options }
     }
 }
 
@@ -128,10 +120,6 @@ struct Served;
 /// How long a body that will not be used is read and thrown away, so that a client that writes before it reads gets to
 /// see the answer.
 const DRAIN: Duration = Duration::from_secs(2);
-
-/// Most headers of a request, and bytes of all of them. Real clients send below 20, and 2 kB.
-const HEADERS_MAX: usize = 64;
-const HEADER_BYTES_MAX: usize = 96 * 1024;
 
 #[async_trait]
 impl<H: Handler> HttpServerApp for App<H> {
@@ -151,19 +139,18 @@ impl<H: Handler> HttpServerApp for App<H> {
             // The client is gone or breaks the protocol; there is nobody to tell.
             Err(error) => {
                 log::debug!(kind = error.etype().as_str(); "request abandoned");
-                session.shutdown().await;
+                // Dropping an HTTP/1 connection closes it; shutting it down would first write what nobody takes.
+                if session.is_http2() {
+                    session.shutdown().await;
+                }
                 return None;
             }
         };
         self.handler.written(&told);
         let mut settings = HttpPersistentSettings::for_session(&session);
         settings.set_user_context(Box::new(Served));
-        let stream = session.finish().await.ok()??;
+        let stream = timeout(self.options.write_timeout, session.finish()).await.ok()?.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.server_options)
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -200,15 +187,26 @@ impl<H: Handler> App<H> {
             Ok(Ok(false)) | Err(_) => return false,
             Ok(Err(_)) => {
                 // Whatever it was, it was no HTTP. Its bytes are not repeated anywhere.
-                let _ = session.respond_error(400).await;
+                self.refuse(session).await;
                 return false;
             }
         }
         if is_acceptable(session) {
             return true;
         }
-        let _ = session.respond_error(400).await;
+        self.refuse(session).await;
         false
+    }
+
+    /// Answers what is not to be served, if the client takes it in time.
+    async fn refuse(&self, session: &mut ServerSession) {
+        let _ = timeout(self.options.write_timeout, session.respond_error(400)).await;
+    }
+
+    /// One write within its time. Pingora bounds the writing of bodies, but not of headers.
+    async fn in_time(&self, writing: impl Future<Output = pingora::Result<()>>) -> pingora::Result<()> {
+        let timed_out = || pingora::Error::explain(pingora::ErrorType::WriteTimedout, "the client does not read");
+        timeout(self.options.write_timeout, writing).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// What Pingora leaves open for every request.
@@ -251,7 +249,7 @@ impl<H: Handler> App<H> {
             bytes_out: response.body.len(),
             took: began.elapsed(),
         };
-        write(session, response).await?;
+        self.in_time(write(session, response)).await?;
         if !session.is_body_done() {
             // Fails only by the clock or the client, and the connection is closed either way.
             let _ = session.drain_request_body().await;
@@ -271,10 +269,12 @@ impl<H: Handler> App<H> {
         // curl and .NET wait a second for this before they send a larger body.
         let expects = session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue");
         if expects && session.req_header().version == Version::HTTP_11 {
-            session.write_continue_response().await?;
+            self.in_time(session.write_continue_response()).await?;
         }
         let deadline = began + self.options.body_timeout;
         let mut body = BytesMut::new();
+        // Given back when the body has been read: from then on it is a request like any other, and short-lived.
+        let mut held: Option<SemaphorePermit<'_>> = None;
         loop {
             match timeout_at(deadline, session.read_request_body()).await {
                 Err(_) => return Ok(Err(Unserved::TooSlow)),
@@ -283,7 +283,17 @@ impl<H: Handler> App<H> {
                     Some(chunk) if body.len() + chunk.len() > self.options.body_bytes_max => {
                         return Ok(Err(Unserved::TooBig));
                     }
-                    Some(chunk) => body.extend_from_slice(&chunk),
+                    Some(chunk) => {
+                        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+                        let Ok(more) = self.options.bodies.try_acquire_many(bytes) else {
+                            return Ok(Err(Unserved::Shed));
+                        };
+                        match &mut held {
+                            Some(held) => held.merge(more),
+                            None => held = Some(more),
+                        }
+                        body.extend_from_slice(&chunk);
+                    }
                 },
             }
         }
@@ -300,51 +310,6 @@ async fn unless_panicking<T>(mut future: Pin<Box<dyn Future<Output = T> + Send +
     std::future::poll_fn(poll).await
 }
 
-/// Whether a header is one that means one thing to everybody. What is ambiguous, or asks for something else than a
-/// request and a response, is refused and never repaired.
-fn is_acceptable(session: &ServerSession) -> bool {
-    let header = session.req_header();
-    let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let sizes_fit = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
-    // In HTTP/2 every target has an authority; in HTTP/1 only one that is meant for a proxy does.
-    let is_for_a_proxy = !session.is_http2() && header.uri.authority().is_some();
-    let asks_for_more = header.headers.contains_key("upgrade") || matches!(header.method.as_str(), "CONNECT" | "TRACE");
-    // Pingora drops the length of a message that has both, and goes on.
-    let has_both = header.headers.contains_key("transfer-encoding")
-        && session.as_http1().is_some_and(|session| {
-            let raw = session.get_headers_raw_bytes().to_ascii_lowercase();
-            memchr::memmem::find(&raw, b"\ncontent-length").is_some()
-        });
-    sizes_fit && !is_for_a_proxy && !asks_for_more && !has_both && header.raw_path().starts_with(b"/")
-}
-
-fn received(session: &ServerSession) -> Received {
-    let header = session.req_header();
-    let target = header.raw_path();
-    let (path, query) = match memchr::memchr(b'?', target) {
-        Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
-        None => (target, &b""[..]),
-    };
-    // The fragment is a browser's own business; a client that sends one means nothing by it.
-    let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
-    let content_type = session.get_header_bytes("content-type");
-    Received {
-        inbound: Inbound {
-            verb: match header.method.as_str() {
-                "GET" => Verb::Get,
-                "POST" => Verb::Post,
-                "OPTIONS" => Verb::Options,
-                _ => Verb::Other,
-            },
-            path: String::from_utf8_lossy(path).into_owned(),
-            query: Bytes::copy_from_slice(query),
-            content_type: Bytes::copy_from_slice(content_type),
-            body: Bytes::new(),
-        },
-        peer: session.client_addr().map(ToString::to_string).unwrap_or_default(),
-    }
-}
-
 async fn write(session: &mut ServerSession, response: Response) -> pingora::Result<()> {
     let mut header = ResponseHeader::build(response.status, Some(response.headers.len() + 4))?;
     for (name, value) in response.headers {
@@ -359,25 +324,6 @@ async fn write(session: &mut ServerSession, response: Response) -> pingora::Resu
     }
     session.write_response_header(Box::new(header)).await?;
     session.write_response_body(response.body, true).await
-}
-
-fn verb_label(session: &ServerSession) -> &'static str {
-    match session.req_header().method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "OPTIONS" => "OPTIONS",
-        "HEAD" => "HEAD",
-        _ => "other",
-    }
-}
-
-fn version_label(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_11 => "1.1",
-        Version::HTTP_2 => "2",
-        _ => "other",
-    }
 }
 
 #[cfg(test)]
@@ -413,6 +359,7 @@ mod tests {
             write_timeout: second,
             idle_timeout: second,
             connections_max: 1,
+            bodies: Arc::new(Semaphore::new(100)),
         };
         let app = Arc::new(App::new(Arc::new(Fragile), options));
         let (mut client, server) = tokio::io::duplex(4_096);

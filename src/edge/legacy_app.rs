@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::app::{Handler, Received, Response, Told, Unserved};
+use super::app::{Handler, Response, Told, Unserved};
 use super::log::ACCESS;
+use super::request::Received;
 use crate::gateway::{Facts, Gateway};
 use crate::legacy::{Reply, Script};
 use crate::op::Failure;
@@ -34,6 +35,7 @@ impl Handler for LegacyApp {
             // Only an image makes a submit that large.
             (Unserved::TooBig, Some(Script::In)) => Failure::ImageTooBig,
             (Unserved::TooSlow, Some(Script::In)) => Failure::Upload,
+            (Unserved::Shed, _) => Failure::Shed,
             (Unserved::Panicked, _) => Failure::Unavailable,
             _ => Failure::Parameter("body"),
         };

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
 use tokio::time::timeout;
 
 use super::app::{App, Handler, Options};
+use super::h2;
 
 /// How long an idle connection is still listened to once the process shuts down: long enough for a request that was on
 /// its way when it began.
@@ -45,14 +46,17 @@ pub struct Listener<H> {
     connections: Arc<Connections>,
     connections_max: usize,
     header_timeout: Duration,
+    idle_timeout: Duration,
     shed: IntCounter,
 }
 
 impl<H: Handler> Listener<H> {
     /// Puts a handler behind HTTP. `shed` counts connections that are closed because too many are open.
     pub fn new(handler: Arc<H>, options: Options, connections: Arc<Connections>, shed: IntCounter) -> Self {
-        let (connections_max, header_timeout) = (options.connections_max, options.header_timeout);
-        Self { app: Arc::new(App::new(handler, options)), connections, connections_max, header_timeout, shed }
+        let (header_timeout, idle_timeout) = (options.header_timeout, options.idle_timeout);
+        let connections_max = options.connections_max;
+        let app = Arc::new(App::new(handler, options));
+        Self { app, connections, connections_max, header_timeout, idle_timeout, shed }
     }
 }
 
@@ -71,8 +75,13 @@ impl<H: Handler> ServerApp for Listener<H> {
             self.shed.inc();
             return None;
         }
-        let is_clear = stream.get_ssl_digest().is_none();
-        if is_clear && !self.speaks(&mut stream, shutdown).await {
+        let is_h2 = if stream.get_ssl_digest().is_some() {
+            Some(matches!(stream.selected_alpn_proto(), Some(ALPN::H2)))
+        } else {
+            self.begins_with_preface(&mut stream, shutdown).await
+        };
+        if is_h2? {
+            h2::serve(&self.app, stream, shutdown, self.header_timeout, self.idle_timeout).await;
             return None;
         }
         self.app.process_new(stream, shutdown).await
@@ -80,15 +89,24 @@ impl<H: Handler> ServerApp for Listener<H> {
 }
 
 impl<H> Listener<H> {
-    /// Waits for the first bytes of a connection in the clear. Pingora looks at as many to tell HTTP/2 from HTTP/1, and
-    /// waits for them without a deadline; the shortest request that we answer is as long.
-    async fn speaks(&self, stream: &mut Stream, shutdown: &ShutdownWatch) -> bool {
-        let mut preface = [0; 24];
-        let mut peeking = std::pin::pin!(timeout(self.header_timeout, stream.try_peek(&mut preface)));
+    /// Whether a client in the clear speaks HTTP/2; nothing, if it says too little in time. No more is waited for than
+    /// tells: no method of HTTP/1 that is answered begins like the preface.
+    async fn begins_with_preface(&self, stream: &mut Stream, shutdown: &ShutdownWatch) -> Option<bool> {
+        let peek = async {
+            let mut first = [0; 3];
+            stream.try_peek(&mut first).await.ok()?;
+            if !h2::PREFACE.starts_with(&first) {
+                return Some(false);
+            }
+            let mut preface = [0; h2::PREFACE.len()];
+            stream.try_peek(&mut preface).await.ok()?;
+            Some(preface == *h2::PREFACE)
+        };
+        let mut peeking = std::pin::pin!(timeout(self.header_timeout, peek));
         tokio::select! {
             biased;
-            peeked = &mut peeking => matches!(peeked, Ok(Ok(_))),
-            () = told_to_stop(shutdown) => matches!(timeout(LINGER, peeking).await, Ok(Ok(Ok(_)))),
+            peeked = &mut peeking => peeked.ok()?,
+            () = told_to_stop(shutdown) => timeout(LINGER, peeking).await.ok()?.ok()?,
         }
     }
 }

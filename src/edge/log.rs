@@ -30,6 +30,7 @@ pub const ACCESS: &str = "access";
 struct Sink {
     format: LogFormat,
     access: bool,
+    level: LevelFilter,
     queue: SyncSender<Message>,
     dropped: IntCounter,
 }
@@ -57,14 +58,16 @@ impl Log {
             .name("log".to_owned())
             .spawn(move || write_lines(&lines))
             .map_err(|error| format!("no thread for the log: {error}"))?;
-        let sink = Sink { format, access, queue: queue.clone(), dropped };
-        log::set_boxed_logger(Box::new(sink)).map_err(|error| error.to_string())?;
-        log::set_max_level(match level {
+        let level = match level {
             LogLevel::Error => LevelFilter::Error,
             LogLevel::Warn => LevelFilter::Warn,
             LogLevel::Info => LevelFilter::Info,
             LogLevel::Debug => LevelFilter::Debug,
-        });
+        };
+        let sink = Sink { format, access, level, queue: queue.clone(), dropped };
+        log::set_boxed_logger(Box::new(sink)).map_err(|error| error.to_string())?;
+        // Access lines are switched apart from the level, and are of the level info.
+        log::set_max_level(if access { level.max(LevelFilter::Info) } else { level });
         // The default hook prints the panic's own words, which may quote what a peer sent.
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -75,10 +78,13 @@ impl Log {
 
     /// Waits until everything logged so far is written, at most two seconds.
     pub fn flush(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
         let (done, wait) = sync_channel(1);
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(Duration::from_secs(2));
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // From a thread of its own, which may be left behind: a pipe that nobody reads fills the queue for ever.
+        let flush = std::thread::Builder::new().spawn(move || queue.send(Message::Flush(done)));
+        if flush.is_ok() {
+            let _ = wait.recv_timeout(PATIENCE);
         }
     }
 }
@@ -89,7 +95,8 @@ impl log::Log for Sink {
             return self.access;
         }
         // Below `warn`, Pingora logs raw request bytes.
-        metadata.target().starts_with("capgate") || metadata.level() <= Level::Warn
+        let is_ours = metadata.target().starts_with("capgate");
+        metadata.level() <= self.level && (is_ours || metadata.level() <= Level::Warn)
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -6,9 +6,11 @@
 
 pub mod admin;
 pub mod app;
+mod h2;
 pub mod legacy_app;
 pub mod listener;
 pub mod log;
+pub mod request;
 pub mod resolve;
 pub mod sandbox_app;
 pub mod serve;

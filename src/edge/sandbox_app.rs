@@ -10,7 +10,8 @@ use chrono::Utc;
 use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
-use super::app::{Handler, Received, Response, Unserved};
+use super::app::{Handler, Response, Unserved};
+use super::request::Received;
 use crate::legacy::Verb;
 use crate::sandbox::Sandbox;
 

@@ -16,7 +16,7 @@ use pingora::listeners::tls::TlsSettings;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use url::Url;
 
 use super::admin::AdminApp;
@@ -122,6 +122,7 @@ fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError
         Arc::new(upstream.clone()),
         Arc::clone(&metrics),
         config.submit_wait(),
+        config.upstream.calls_max.size(),
     );
     let app = LegacyApp::new(gateway);
     let admin = AdminApp::new(metrics, ledger.clone(), Arc::clone(&serving.connections), Arc::clone(&serving.ready));
@@ -211,6 +212,8 @@ impl Serving {
                 write_timeout: limits.write_timeout_ms.duration(),
                 idle_timeout: limits.idle_timeout_ms.duration(),
                 connections_max: config.server.connections_max.size(),
+                // A semaphore holds no more permits than this.
+                bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max.size().min(Semaphore::MAX_PERMITS))),
             },
             drain: config.server.drain_ms.duration(),
             fds: Arc::new(Mutex::new(Fds::new())),

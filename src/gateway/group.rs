@@ -69,11 +69,11 @@ impl Gateway {
         let Some(members) = self.ledger.members(account, id) else {
             return self.report(account, id, verdict).await;
         };
-        let mut reported = Ok(());
-        for member in members.iter() {
-            reported = reported.and(self.report(account, *member, verdict).await);
-        }
-        reported
+        let reports = members.iter().map(|member| {
+            let (gateway, account, member) = (self.clone(), account.clone(), *member);
+            async move { gateway.report(&account, member, verdict).await }
+        });
+        together(reports).await.into_iter().collect()
     }
 }
 

@@ -234,8 +234,10 @@ impl Table {
                 self.due().insert((record.queued, id));
                 continue;
             }
-            if let Some((_, record)) = self.records.remove_if(&id, |_, record| record.expires <= now) {
-                self.count_out(&record);
+            match self.records.remove_if(&id, |_, record| record.expires <= now) {
+                Some((_, record)) => self.count_out(&record),
+                // A flight has landed in between: it lives on, and is looked at again.
+                None => drop(self.change(id, |record| record.queued = Moment(u64::MAX))),
             }
         }
         true

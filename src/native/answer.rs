@@ -33,7 +33,7 @@ const NATIVE_ID_BYTES_MAX: usize = 128;
 pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
     let members = match envelope(answer) {
         // An answer that is no JSON and no refusal by status may follow on an accepted task.
-        Err(Failure::Unavailable) if !(400..500).contains(&answer.status) => return Err(Failure::FateUnknown),
+        Err(Failure::Unavailable) if !(300..500).contains(&answer.status) => return Err(Failure::FateUnknown),
         // No worker could be found or solve it within the call: the client has submitted well and learns it by polling,
         // as it would from the legacy service.
         Err(Failure::Unsolvable) => {
@@ -55,7 +55,12 @@ pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
 /// # Errors
 /// What the upstream said of the request, or [`Failure::Unavailable`] or [`Failure::Shed`] for trouble.
 pub fn result(answer: &Answer, method: &Method) -> Result<Outcome, Failure> {
-    outcome(&envelope(answer)?, method)
+    let members = envelope(answer).map_err(|failure| match failure {
+        // Said of the request and not of the task, which somebody has: it is for load.
+        Failure::NoProviders => Failure::Shed,
+        said => said,
+    })?;
+    outcome(&members, method)
 }
 
 /// Reads the answer to `getBalance`: USD, as a number or as its text.
@@ -74,7 +79,7 @@ pub fn balance(answer: &Answer) -> Result<f64, Failure> {
 pub fn feedback(answer: &Answer) -> Result<(), Failure> {
     match envelope(answer) {
         Ok(_) => Ok(()),
-        Err(Failure::Unavailable) if !(400..500).contains(&answer.status) => Err(Failure::FateUnknown),
+        Err(Failure::Unavailable) if !(300..500).contains(&answer.status) => Err(Failure::FateUnknown),
         Err(failure) => Err(failure),
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn failure(code: &str, status: u16) -> Failure {
         "ERROR_IMAGE_TYPE_NOT_SUPPORTED" => Failure::ImageType,
         "ERROR_DUPLICATE_REPORT" => Failure::ReportDuplicate,
         "ERROR_REPORT_NOT_RECORDED" => Failure::ReportRefused,
-        other if is_legacy_code(other) => Failure::Other(other.into()),
+        // Trouble is no word on the request, whatever it calls itself.
+        other if is_legacy_code(other) && status != 429 && status < 500 => Failure::Other(other.into()),
         _ => by_status(status),
     }
 }

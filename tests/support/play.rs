@@ -112,6 +112,7 @@ impl Player {
             Arc::new(Scripted { calls }),
             Arc::new(Metrics::new()),
             config.submit_wait(),
+            config.upstream.calls_max.size(),
         );
         Self::new(Stage::InProcess { gateway, ledger }, arriving)
     }
