@@ -35,6 +35,7 @@ check: tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 clients: tools
+	@sh tools/need.sh python3=python3,python3-venv curl=curl jq=jq node=nodejs npm=npm
 	$(CARGO) build --locked --all-targets
 	bash tests/clients/run.sh target/debug/capgate
 
