@@ -115,5 +115,22 @@ fn every_row_of_the_method_table_has_a_transcript() {
         for name in names.into_iter().flatten() {
             assert!(transcripts.contains(&format!("\"type\":\"{name}\"")), "no transcript submits {name}");
         }
+        for legacy in method.legacy {
+            let says = [format!("method={legacy}&"), format!("method={legacy}\n"), format!("\"method\":\"{legacy}\"")];
+            let parts = format!("name=\"method\"\\r\\n\\r\\n{legacy}\\r");
+            let is_said = says.iter().chain([&parts]).any(|say| transcripts.contains(say));
+            assert!(is_said, "no transcript says method={legacy}");
+        }
+        // Names that go with the file parts of several images are said once for all.
+        for alias in method.params.iter().flat_map(|param| param.legacy) {
+            let says = [
+                format!("{alias}="),
+                format!("\"{alias}\":"),
+                format!("{alias}["),
+                format!("name=\"{alias}\""),
+                format!("name={alias}"),
+            ];
+            assert!(says.iter().any(|say| transcripts.contains(say)), "{}: no transcript says {alias}", method.name);
+        }
     }
 }
