@@ -200,7 +200,7 @@ impl Gateway {
             drop(room);
             let refusal = match accepted {
                 Ok(Accepted { native, outcome: Some(outcome) }) => {
-                    ledger.settle(id, native, &legacy::codes::outcome_as_said_by(outcome, method));
+                    ledger.settle(id, native, &outcome);
                     None
                 }
                 Ok(Accepted { native, outcome: None }) => {
@@ -212,7 +212,6 @@ impl Gateway {
                 // The record stays open, in case the upstream works on it after all, until its own deadline.
                 Err(Failure::FateUnknown) => None,
                 Err(failure) => {
-                    let failure = legacy::codes::as_said_by(failure, method);
                     ledger.settle(id, None, &Outcome::Failed(as_final(failure.clone())));
                     Some(failure)
                 }
@@ -273,12 +272,7 @@ impl Gateway {
         let call = call::get_task_result(task);
         let method = task.method;
         let (upstream, metrics) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics));
-        ask(upstream, metrics, call, move |answer| {
-            let landing = answer::result(answer, method);
-            landing
-                .map(|outcome| legacy::codes::outcome_as_said_by(outcome, method))
-                .map_err(|failure| legacy::codes::as_said_by(failure, method))
-        })
+        ask(upstream, metrics, call, move |answer| answer::result(answer, method))
     }
 }
 

@@ -8,8 +8,8 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::legacy::{self, Inbound, Limits, Notation, Place, Request, Script, Style, Verb, codes};
-use crate::methods::{METHODS, Method, json_text};
+use crate::legacy::{self, Inbound, Limits, Notation, Place, Request, Script, Style, Verb};
+use crate::methods::{Method, json_text};
 use crate::native::{Answer, Call, answer, call};
 use crate::op::{Account, Done, Failure, LegacyId, NativeId, Op, Outcome, Task, TaskRef};
 
@@ -89,8 +89,8 @@ pub fn explain(
     limits: &Limits,
 ) -> Result<String, Unreadable> {
     let row = row.unwrap_or("recaptcha_v2");
-    let rows = METHODS.iter().flat_map(|rows| rows.iter());
-    let method = rows.copied().find(|known| known.name == row).ok_or(format!("no row {row} in docs/methods.md"))?;
+    let mut rows = limits.submit.table.rows().iter();
+    let method = rows.find(|known| known.name == row).ok_or(format!("no row {row} in docs/methods.md"))?;
     let script = Script::of(&inbound.path).unwrap_or(Script::Res);
     let request = legacy::decode(script, inbound, limits);
     let mut text = String::new();
@@ -137,8 +137,7 @@ fn submits(text: &mut String, account: &Account, tasks: &[Task], native: Option<
         show(text, account, &call::create_task(account, task));
     }
     let (Some(native), Some(task)) = (native, tasks.first()) else { return };
-    let said = answer::created(native, task.method).map_err(|failure| codes::as_said_by(failure, task.method));
-    match said {
+    match answer::created(native, task.method) {
         Ok(accepted) => {
             tell(text, &Ok(Done::Submitted(STAND_IN_ID)), request.style);
             if let Some(outcome) = accepted.outcome {

@@ -20,7 +20,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::listener::{LINGER, told_to_stop};
+use super::listener::unless_told_to_stop;
 use super::request::{HEADER_BYTES_MAX, Received, is_acceptable, received, verb_label, version_label};
 
 /// What answers requests.
@@ -169,23 +169,10 @@ impl<H: Handler> App<H> {
         let limit = if is_reused { self.options.idle_timeout } else { self.options.header_timeout };
         session.set_write_timeout(Some(self.options.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
-        let read = {
-            let mut reading = std::pin::pin!(timeout(limit, session.read_request()));
-            tokio::select! {
-                biased;
-                read = &mut reading => read,
-                () = told_to_stop(shutdown) => {
-                    match timeout(LINGER, reading).await {
-                        Ok(read) => read,
-                        Err(_) => return false,
-                    }
-                }
-            }
-        };
-        match read {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) | Err(_) => return false,
-            Ok(Err(_)) => {
+        match unless_told_to_stop(timeout(limit, session.read_request()), shutdown).await {
+            Some(Ok(Ok(true))) => {}
+            None | Some(Ok(Ok(false)) | Err(_)) => return false,
+            Some(Ok(Err(_))) => {
                 // Whatever it was, it was no HTTP. Its bytes are not repeated anywhere.
                 self.refuse(session).await;
                 return false;

@@ -102,12 +102,17 @@ impl<H> Listener<H> {
             stream.try_peek(&mut preface).await.ok()?;
             Some(preface == *h2::PREFACE)
         };
-        let mut peeking = std::pin::pin!(timeout(self.header_timeout, peek));
-        tokio::select! {
-            biased;
-            peeked = &mut peeking => peeked.ok()?,
-            () = told_to_stop(shutdown) => timeout(LINGER, peeking).await.ok()?.ok()?,
-        }
+        unless_told_to_stop(timeout(self.header_timeout, peek), shutdown).await?.ok()?
+    }
+}
+
+/// Waits for something that a client may or may not do; once the process shuts down, for [`LINGER`] and no longer.
+pub(super) async fn unless_told_to_stop<T>(waiting: impl Future<Output = T>, shutdown: &ShutdownWatch) -> Option<T> {
+    let mut waiting = std::pin::pin!(waiting);
+    tokio::select! {
+        biased;
+        done = &mut waiting => Some(done),
+        () = told_to_stop(shutdown) => timeout(LINGER, waiting).await.ok(),
     }
 }
 

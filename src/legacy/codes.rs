@@ -4,8 +4,7 @@
 //! [`Place`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page, `docs/protocol.md`.
 
 use super::Place;
-use crate::methods::{Kind, Method};
-use crate::op::{Failure, Outcome};
+use crate::op::Failure;
 
 /// Not an error. Sic: the protocol spells it without the T, and clients compare the whole text.
 pub const NOT_READY: &str = "CAPCHA_NOT_READY";
@@ -17,20 +16,6 @@ const PARAMETERS: &str = "ERROR_BAD_PARAMETERS";
 const NO_SLOT: &str = "ERROR_NO_SLOT_AVAILABLE";
 const UNSOLVABLE: &str = "ERROR_CAPTCHA_UNSOLVABLE";
 const NOT_RECORDED: &str = "ERROR_REPORT_NOT_RECORDED";
-
-/// What the upstream refused, as clients of a method know it: the codes for a site key are reCAPTCHA's own.
-pub fn as_said_by(failure: Failure, method: &Method) -> Failure {
-    let has_google_key = method.params.iter().any(|param| param.kind == Kind::GoogleKey);
-    if failure == Failure::SiteKey && !has_google_key { Failure::Parameters } else { failure }
-}
-
-/// The same for a task that failed.
-pub fn outcome_as_said_by(outcome: Outcome, method: &Method) -> Outcome {
-    match outcome {
-        Outcome::Failed(failure) => Outcome::Failed(as_said_by(failure, method)),
-        other => other,
-    }
-}
 
 /// Every code that a client may be told, for `method=get_server_errors`.
 pub const ALL: &[&str] = &[

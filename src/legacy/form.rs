@@ -91,6 +91,11 @@ impl Form {
         pair.map(|(_, text)| text.as_str()).filter(|text| *text != "undefined")
     }
 
+    /// The text of a parameter without the white space around it, if there is any text.
+    pub fn said(&self, name: &str) -> Option<&str> {
+        self.get(name).map(str::trim).filter(|text| !text.is_empty())
+    }
+
     /// Whether a parameter was said several times with different texts.
     pub fn contradicts(&self, name: &str) -> bool {
         let mut texts = self.query.iter().chain(&self.body).filter(|(key, _)| key == name).map(|(_, text)| text);

@@ -134,13 +134,12 @@ pub fn decode(script: Script, inbound: &Inbound, limits: &Limits) -> Request {
         open_to_browsers: is_set("header_acao"),
     };
     let meaning = readable.and_then(|()| mean(style.place, &form, limits));
+    // Without a row it cannot be said what belongs to it.
     let method = match &meaning {
         Ok((_, Op::Submit(tasks))) => tasks.first().map(|task| task.method),
         _ => None,
     };
-    // Without a row it cannot be said what belongs to it.
-    let is_unknown = |name: &&str| !submit::knows(method, name);
-    let unknown = if method.is_some() { form.names().filter(is_unknown).count() } else { 0 };
+    let unknown = method.map_or(0, |method| form.names().filter(|name| !submit::knows(method, name)).count());
     Request { style, meaning, unknown }
 }
 

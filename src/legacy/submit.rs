@@ -58,13 +58,13 @@ const COMMON: &[&str] = &[
 ];
 
 /// Whether a parameter means anything to a submit of that method.
-pub(super) fn knows(method: Option<&Method>, name: &str) -> bool {
+pub(super) fn knows(method: &Method, name: &str) -> bool {
     let name = name.split('[').next().unwrap_or(name);
     let is_numbered_file = name.strip_prefix("file_").is_some_and(|number| number.parse::<u8>().is_ok());
-    let is_of_row = |row: &Method| {
-        row.params.iter().any(|param| param.legacy.contains(&name)) || row.when.iter().any(|(known, _)| *known == name)
-    };
-    COMMON.contains(&name) || is_numbered_file || method.is_some_and(is_of_row)
+    COMMON.contains(&name)
+        || is_numbered_file
+        || method.params.iter().any(|param| param.legacy.contains(&name))
+        || method.when.iter().any(|(known, _)| *known == name)
 }
 
 /// Understands a submit: one task, or several where several images are to be solved one by one.
@@ -97,9 +97,8 @@ pub(super) fn decode(form: &Form, limits: &SubmitLimits) -> Result<Vec<Task>, Fa
 /// out where a file, a body or a question is sent.
 fn method_name(form: &Form) -> Option<&str> {
     // Trimmed: unicaps sends a space behind one of its names.
-    let said = form.get("method").map(str::trim).filter(|name| !name.is_empty());
-    let asks = form.get("textcaptcha").is_some_and(|question| !question.trim().is_empty());
-    if asks && matches!(said, None | Some("post" | "base64")) {
+    let said = form.said("method");
+    if form.said("textcaptcha").is_some() && matches!(said, None | Some("post" | "base64")) {
         return Some("textcaptcha");
     }
     if said.is_some() {
@@ -169,7 +168,7 @@ fn value(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Val
 
 /// The first of these parameters that is there and not empty.
 fn first_said<'a>(form: &'a Form, names: &[&str]) -> Option<&'a str> {
-    names.iter().find_map(|name| form.get(name).map(str::trim).filter(|text| !text.is_empty()))
+    names.iter().find_map(|name| form.said(name))
 }
 
 fn read(param: &Param, text: &str) -> Result<Value, Failure> {
@@ -239,7 +238,7 @@ fn record(form: &Form, param: &Param) -> Option<Value> {
             let member = |(name, text): (&str, &str)| (name.to_owned(), Value::Text(text.to_owned()));
             return Some(Value::Text(Value::Record(members.into_iter().map(member).collect()).to_json()));
         }
-        if let Some(text) = form.get(name).map(str::trim).filter(|text| !text.is_empty()) {
+        if let Some(text) = form.said(name) {
             return Some(Value::Text(text.to_owned()));
         }
     }
@@ -259,7 +258,7 @@ fn host(text: &str) -> Option<String> {
 fn pingback(form: &Form) -> Result<Option<Box<str>>, Failure> {
     /// Longest one. The ledger keeps it as long as the task.
     const BYTES_MAX: usize = 2_048;
-    let Some(said) = form.get("pingback").map(str::trim).filter(|text| !text.is_empty()) else {
+    let Some(said) = form.said("pingback") else {
         return Ok(None);
     };
     let url = http_url(said).filter(|url| url.len() <= BYTES_MAX).ok_or(Failure::Parameter("pingback"))?;
@@ -268,7 +267,7 @@ fn pingback(form: &Form) -> Result<Option<Box<str>>, Failure> {
 
 /// uCaptcha's own options: the request's before the deployment's.
 fn routing(form: &Form, deployment: &Routing) -> Result<Routing, Failure> {
-    let said = |name| form.get(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let said = |name| form.said(name).map(str::to_owned);
     let selection_mode = said("selectionMode").or_else(|| deployment.selection_mode.clone());
     if selection_mode.as_deref().is_some_and(|mode| !SELECTION_MODES.contains(&mode)) {
         return Err(Failure::Parameter("selectionMode"));
@@ -334,8 +333,7 @@ fn images(form: &Form, param: &Param, limits: &SubmitLimits) -> Result<Option<Va
 /// `login:password@host:port` and `proxytype`, as the one text that uCaptcha's error page names:
 /// `type://login:password@host:port`.
 fn proxy(form: &Form, method: &Method) -> Result<Option<String>, Failure> {
-    let said = form.get("proxy").map(str::trim).filter(|text| !text.is_empty());
-    let said = match (said, &method.task_type) {
+    let said = match (form.said("proxy"), &method.task_type) {
         (_, TaskType { proxied: None, .. }) | (None, TaskType { proxyless: Some(_), .. }) => return Ok(None),
         (None, TaskType { proxyless: None, .. }) => return Err(Failure::Parameter("proxy")),
         (Some(said), _) => said,
@@ -344,7 +342,7 @@ fn proxy(form: &Form, method: &Method) -> Result<Option<String>, Failure> {
         Some((scheme, address)) => (Some(scheme), address),
         None => (None, said),
     };
-    let scheme = form.get("proxytype").map(str::trim).filter(|text| !text.is_empty()).or(in_front).unwrap_or("http");
+    let scheme = form.said("proxytype").or(in_front).unwrap_or("http");
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         // A proxy that is spoken to over TLS is written as plain http in 2captcha's own v2 libraries.
         "http" | "https" => "http",

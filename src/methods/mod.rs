@@ -38,6 +38,13 @@ pub struct Method {
     pub certainty: Certainty,
 }
 
+impl Method {
+    /// Whether its site key is a reCAPTCHA one, for which there are error codes of their own.
+    pub fn has_google_key(&self) -> bool {
+        self.params.iter().any(|param| param.kind == Kind::GoogleKey)
+    }
+}
+
 /// What a row is when it says nothing else.
 const ROW: Method = Method {
     name: "",

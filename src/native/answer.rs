@@ -39,7 +39,7 @@ pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
         Err(Failure::Unsolvable) => {
             return Ok(Accepted { native: None, outcome: Some(Outcome::Failed(Failure::Unsolvable)) });
         }
-        other => other?,
+        other => other.map_err(|failure| meant(failure, method))?,
     };
     let native = members.get("taskId").and_then(scalar_text);
     let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len())).map(|id| NativeId(Arc::from(id)));
@@ -58,7 +58,7 @@ pub fn result(answer: &Answer, method: &Method) -> Result<Outcome, Failure> {
     let members = envelope(answer).map_err(|failure| match failure {
         // Said of the request and not of the task, which somebody has: it is for load.
         Failure::NoProviders => Failure::Shed,
-        said => said,
+        said => meant(said, method),
     })?;
     outcome(&members, method)
 }
@@ -103,13 +103,19 @@ fn envelope(answer: &Answer) -> Result<Map<String, Json>, Failure> {
     }
 }
 
+/// What a failure means for a method: only reCAPTCHA has words for a bad site key; elsewhere it is a parameter like any
+/// other.
+fn meant(failure: Failure, method: &Method) -> Failure {
+    if failure == Failure::SiteKey && !method.has_google_key() { Failure::Parameters } else { failure }
+}
+
 fn outcome(members: &Map<String, Json>, method: &Method) -> Result<Outcome, Failure> {
     match members.get("status").and_then(Json::as_str) {
         Some("idle" | "processing") => Ok(Outcome::NotReady),
         Some("ready") => solved(members, method).map(|solved| Outcome::Solved(Arc::new(solved))),
         Some("failed") => {
             let code = members.get("errorCode").and_then(scalar_text).unwrap_or_default();
-            Ok(Outcome::Failed(codes::of_failed_task(&code)))
+            Ok(Outcome::Failed(meant(codes::of_failed_task(&code), method)))
         }
         _ => Err(Failure::Unavailable),
     }
