@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::support::binary::Binary;
-use crate::support::http::{read_response, request, serve_scripted};
+use crate::support::http::{read_response, request, serve_scripted, submit};
 use crate::support::transcript::UpstreamAnswer;
 
 fn capgate(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
@@ -44,14 +44,7 @@ async fn polls_in_progress_are_answered_before_it_ends() {
     let environment = [("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}"))];
     let mut binary = Binary::start("run", &environment).await;
     let (address, admin) = (binary.http, binary.admin.expect("admin"));
-    let says = |body: &str| UpstreamAnswer::Says { status: 200, body: body.as_bytes().to_vec() };
-
-    let submit = "/in.php?key=K&method=userrecaptcha&googlekey=S&pageurl=https://e.com";
-    let submit = tokio::spawn(async move { request(address, "GET", submit, &[], b"").await });
-    let created = arriving.recv().await.expect("a submit");
-    created.reply.send(says(r#"{"errorId":0,"taskId":"u-1","status":"processing"}"#)).expect("sent");
-    let told = String::from_utf8(submit.await.expect("done").expect("an answer").body).expect("text");
-    let target = format!("/res.php?key=K&action=get&id={}", told.strip_prefix("OK|").expect("an id"));
+    let target = format!("/res.php?key=K&action=get&id={}", submit(address, &mut arriving).await);
 
     // An idle connection that was used before, and a poll whose answer is withheld.
     let mut idle = TcpStream::connect(address).await.expect("a connection");
@@ -67,7 +60,8 @@ async fn polls_in_progress_are_answered_before_it_ends() {
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    asked.reply.send(says(r#"{"errorId":0,"status":"ready","solution":{"token":"T"}}"#)).expect("sent");
+    let ready = UpstreamAnswer::says(r#"{"errorId":0,"status":"ready","solution":{"token":"T"}}"#);
+    asked.reply.send(ready).expect("sent");
     assert_eq!(poll.await.expect("done").expect("an answer").body, b"OK|T");
     assert_eq!(binary.wait().await, Some(0));
     assert!(binary.log.iter().any(|line| line.contains("\"drained\"")), "{:#?}", binary.log);
@@ -134,8 +128,7 @@ async fn no_key_and_no_token_is_ever_written_down() {
                     }
                 }
                 Some(body) => {
-                    let says = UpstreamAnswer::Says { status: 200, body: body.into() };
-                    arriving.recv().await.expect("a call").reply.send(says).expect("sent");
+                    arriving.recv().await.expect("a call").reply.send(UpstreamAnswer::says(body)).expect("sent");
                 }
             }
             let told = String::from_utf8(asking.await.expect("done").expect("an answer").body).expect("text");
@@ -145,8 +138,7 @@ async fn no_key_and_no_token_is_ever_written_down() {
         }
         let bad = format!("GET /res.php?key={KEY} HTTP/9.9\r\nX\u{1}: {KEY}\r\n\r\n");
         let _ = crate::support::http::raw(address, bad.as_bytes()).await;
-        let metrics = request(binary.admin.expect("admin"), "GET", "/metrics", &[], b"").await.expect("metrics");
-        let metrics = String::from_utf8(metrics.body).expect("text");
+        let metrics = binary.metrics().await;
         binary.stop().await;
         let said = format!("{}\n{metrics}", binary.log.join("\n"));
         assert!(

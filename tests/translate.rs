@@ -63,6 +63,22 @@ fn a_refusal_names_the_parameter_and_the_rule() {
 }
 
 #[test]
+fn failures_and_changed_rows_read_as_the_gateway_reads_them() {
+    let poll = format!("/res.php?key={KEY}&action=get&id=7");
+    let failed = r#"{"errorId":0,"status":"failed","errorCode":"ERROR_SITEKEY"}"#;
+    for (row, told) in [("hcaptcha", "ERROR_CAPTCHA_UNSOLVABLE"), ("recaptcha_v2", "ERROR_GOOGLEKEY")] {
+        let (_, text) = translate(&[&poll, "--answer", failed, "--row", row], b"");
+        assert!(text.contains(&format!("text:      {told}\n")), "{row}: {text}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("c.toml").display().to_string();
+    std::fs::write(&file, "[methods.turnstile]\nproxyless = \"TurnstileTokenProxyLess\"\n").expect("written");
+    let submit = format!("/in.php?key={KEY}&method=turnstile&sitekey=S&pageurl=https://e.com");
+    let (_, text) = translate(&[&submit, "--config", &file], b"");
+    assert!(text.contains("\"type\":\"TurnstileTokenProxyLess\""), "{text}");
+}
+
+#[test]
 fn raw_requests_bodies_and_polls_are_read() {
     let raw = format!(
         "POST /res.php?json=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n\

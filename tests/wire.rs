@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::binary::Binary;
-use crate::support::http::{raw, read_response, request, serve_scripted};
+use crate::support::http::{raw, read_response, request, serve_scripted, submit};
 use crate::support::play::{Player, needs_process};
 use crate::support::transcript::{UpstreamAnswer, files, parse, png};
 
@@ -132,41 +132,33 @@ async fn a_submit_or_a_report_is_sent_once_and_a_poll_at_most_twice() {
     let ask = |target: String| {
         tokio::spawn(async move { request(address, "GET", &target, &[], b"").await.expect("an answer") })
     };
-    let says = |body: &str| UpstreamAnswer::Says { status: 200, body: body.as_bytes().to_vec() };
     let told = async |asking: tokio::task::JoinHandle<crate::support::play::Told>| {
         String::from_utf8(asking.await.expect("done").body).expect("text")
     };
-    let submit = "/in.php?key=K&method=userrecaptcha&googlekey=S&pageurl=https://e.com";
+    let id = submit(address, &mut arriving).await;
     let mut next = async |path: &str, answer: UpstreamAnswer| {
         let call = arriving.recv().await.expect("a call");
         assert_eq!(call.path, path);
         call.reply.send(answer).expect("sent");
     };
 
-    let asking = ask(submit.to_owned());
-    next("/createTask", says(r#"{"errorId":0,"taskId":"u-1","status":"processing"}"#)).await;
-    let id = told(asking).await.strip_prefix("OK|").expect("an id").to_owned();
     // Each call below finds a connection in the pool; each reset takes one away, and the balance makes a new one.
     let balance = r#"{"errorId":0,"balance":1}"#;
-    let asking = ask(submit.to_owned());
+    let asking = ask("/in.php?key=K&method=userrecaptcha&googlekey=S&pageurl=https://e.com".to_owned());
     next("/createTask", UpstreamAnswer::Reset).await;
     assert!(told(asking).await.starts_with("OK|"));
     let asking = ask("/res.php?key=K&action=getbalance".to_owned());
-    next("/getBalance", says(balance)).await;
+    next("/getBalance", UpstreamAnswer::says(balance)).await;
     assert_eq!(told(asking).await, "1.0000");
     let asking = ask(format!("/res.php?key=K&action=reportbad&id={id}"));
     next("/feedbackTask", UpstreamAnswer::Reset).await;
     assert_eq!(told(asking).await, "ERROR_REPORT_NOT_RECORDED");
     let asking = ask("/res.php?key=K&action=getbalance".to_owned());
-    next("/getBalance", says(balance)).await;
+    next("/getBalance", UpstreamAnswer::says(balance)).await;
     assert_eq!(told(asking).await, "1.0000");
     let asking = ask(format!("/res.php?key=K&action=get&id={id}"));
     next("/getTaskResult", UpstreamAnswer::Reset).await;
     // Repeated where the pool had a connection to offer; on a new one the first silence is the last word.
-    let metrics = async || {
-        let told = request(binary.admin.expect("admin"), "GET", "/metrics", &[], b"").await.expect("metrics");
-        String::from_utf8(told.body).expect("text")
-    };
     let repeated = tokio::time::timeout(Duration::from_secs(5), arriving.recv()).await;
     if let Ok(Some(call)) = repeated {
         assert_eq!(call.path, "/getTaskResult");
@@ -174,7 +166,10 @@ async fn a_submit_or_a_report_is_sent_once_and_a_poll_at_most_twice() {
     }
     assert_eq!(told(asking).await, "CAPCHA_NOT_READY");
     assert!(
-        metrics().await.contains("capgate_upstream_calls_total{endpoint=\"getTaskResult\",result=\"no_answer\"} 1")
+        binary
+            .metrics()
+            .await
+            .contains("capgate_upstream_calls_total{endpoint=\"getTaskResult\",result=\"no_answer\"} 1")
     );
     assert!(arriving.try_recv().is_err(), "sent a third time");
     binary.stop().await;
@@ -241,14 +236,8 @@ async fn a_storm_on_one_task_is_one_call() {
     let (calls, mut arriving) = tokio::sync::mpsc::unbounded_channel();
     let upstream = serve_scripted(calls).await;
     let mut binary = Binary::start("run", &[("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}"))]).await;
-    let (address, admin) = (binary.http, binary.admin.expect("admin"));
-    let says = |body: &str| UpstreamAnswer::Says { status: 200, body: body.as_bytes().to_vec() };
-    let submit = "/in.php?key=K&method=userrecaptcha&googlekey=S&pageurl=https://e.com";
-    let submit = tokio::spawn(async move { request(address, "GET", submit, &[], b"").await });
-    let created = arriving.recv().await.expect("a submit");
-    created.reply.send(says(r#"{"errorId":0,"taskId":"u-1","status":"processing"}"#)).expect("sent");
-    let told = String::from_utf8(submit.await.expect("done").expect("an answer").body).expect("text");
-    let id = told.strip_prefix("OK|").expect("an id").to_owned();
+    let address = binary.http;
+    let id = submit(address, &mut arriving).await;
 
     let clients: Vec<_> = (0..CLIENTS)
         .map(|at| {
@@ -261,22 +250,21 @@ async fn a_storm_on_one_task_is_one_call() {
     // Followers are counted when they are told; until then they are connections.
     let waiting = format!("capgate_connections {CLIENTS}\n");
     for _ in 0..1_000 {
-        metrics =
-            String::from_utf8(request(admin, "GET", "/metrics", &[], b"").await.expect("metrics").body).expect("text");
+        metrics = binary.metrics().await;
         if metrics.contains(&waiting) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(metrics.contains(&waiting) && metrics.contains("capgate_flights 1\n"), "{metrics}");
-    asked.reply.send(says(r#"{"errorId":0,"status":"ready","solution":{"token":"T"}}"#)).expect("sent");
+    let ready = UpstreamAnswer::says(r#"{"errorId":0,"status":"ready","solution":{"token":"T"}}"#);
+    asked.reply.send(ready).expect("sent");
     for (at, client) in clients.into_iter().enumerate() {
         let body = client.await.expect("done").body;
         assert_eq!(body, if at % 2 == 0 { &b"OK|T"[..] } else { br#"{"status":1,"request":"T"}"# });
     }
     assert!(arriving.try_recv().is_err(), "the upstream was asked again");
-    let metrics = request(admin, "GET", "/metrics", &[], b"").await.expect("metrics").body;
-    let metrics = String::from_utf8(metrics).expect("text");
+    let metrics = binary.metrics().await;
     let count = |path: &str| -> usize {
         let name = format!("capgate_polls_total{{path=\"{path}\"}} ");
         metrics
@@ -382,11 +370,9 @@ async fn nobody_holds_a_connection_for_ever() {
         let _ = tokio::time::timeout(Duration::from_secs(3), pour).await;
         kept.push(deaf);
     }
-    let admin = binary.admin.expect("admin");
     let mut metrics = String::new();
     for _ in 0..1_000 {
-        metrics =
-            String::from_utf8(request(admin, "GET", "/metrics", &[], b"").await.expect("metrics").body).expect("text");
+        metrics = binary.metrics().await;
         if metrics.contains("capgate_connections 0\n") {
             break;
         }
@@ -473,8 +459,7 @@ async fn https_is_served_with_http1_and_http2_and_used_upstream_with_the_certifi
         let mut near = Binary::start("run", &tls(&more)).await;
         let told = request(near.http, "GET", "/res.php?key=K&action=getbalance", &[], b"").await.expect("an answer");
         assert_eq!(told.body, b"ERROR_NO_SLOT_AVAILABLE");
-        let metrics = request(near.admin.expect("admin"), "GET", "/metrics", &[], b"").await.expect("metrics");
-        let metrics = String::from_utf8(metrics.body).expect("text");
+        let metrics = near.metrics().await;
         let counted = format!("capgate_upstream_calls_total{{endpoint=\"getBalance\",result=\"{result}\"}} 1\n");
         assert!(metrics.contains(&counted), "{metrics}");
         near.stop().await;

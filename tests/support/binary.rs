@@ -8,6 +8,8 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::http;
+
 pub(crate) struct Binary {
     child: Child,
     out: Lines<BufReader<ChildStdout>>,
@@ -70,6 +72,13 @@ impl Binary {
             tokio::time::timeout(PATIENCE, self.out.next_line()).await.expect("a line in time").expect("a pipe")?;
         self.log.push(line.clone());
         Some(line)
+    }
+
+    /// What its admin listener says of it.
+    pub(crate) async fn metrics(&self) -> String {
+        let admin = self.admin.expect("an admin listener");
+        let told = http::request(admin, "GET", "/metrics", &[], b"").await.expect("metrics");
+        String::from_utf8(told.body).expect("text")
     }
 
     /// Sends SIGTERM.

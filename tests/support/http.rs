@@ -31,6 +31,18 @@ pub(crate) async fn request(
     read_response(&mut stream).await
 }
 
+/// Submits a task to a gateway before a scripted upstream, which calls it `u-1`; returns the legacy id.
+pub(crate) async fn submit(address: SocketAddr, arriving: &mut mpsc::UnboundedReceiver<Pending>) -> String {
+    let target = "/in.php?key=K&method=userrecaptcha&googlekey=S&pageurl=https://e.com";
+    let asking = tokio::spawn(async move { request(address, "GET", target, &[], b"").await });
+    let created = arriving.recv().await.expect("a submit");
+    assert_eq!(created.path, "/createTask");
+    let answer = UpstreamAnswer::says(r#"{"errorId":0,"taskId":"u-1","status":"processing"}"#);
+    created.reply.send(answer).expect("sent");
+    let told = String::from_utf8(asking.await.expect("done").expect("an answer").body).expect("text");
+    told.strip_prefix("OK|").expect("an id").to_owned()
+}
+
 /// Writes raw bytes and reads whatever comes until the connection is closed.
 pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;

@@ -49,6 +49,13 @@ pub(crate) enum UpstreamAnswer {
     Raw(Vec<u8>),
 }
 
+impl UpstreamAnswer {
+    /// 200 with this JSON.
+    pub(crate) fn says(body: &str) -> Self {
+        Self::Says { status: 200, body: body.as_bytes().to_vec() }
+    }
+}
+
 /// All transcripts, by path.
 pub(crate) fn files() -> Vec<PathBuf> {
     let mut files = Vec::new();
