@@ -6,23 +6,19 @@
 //! `CAPGATE_<SECTION>_<KEY>`, which wins over the file.
 
 mod method;
+mod options;
 mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use method::MethodSection;
 pub use value::{Address, Ranged, SelectionMode, Share, UpstreamUrl};
 
-use crate::ledger::table;
-use crate::legacy::{FormLimits, Limits, SubmitLimits};
 use crate::methods::Table;
-use crate::op::Routing;
-use crate::sandbox;
 
 /// Why a configuration is refused: words for the one who wrote it.
 #[derive(Debug)]
@@ -116,7 +112,12 @@ section! {
         connections_idle_max: Ranged<0, 100_000> = Ranged(1_024),
         resolve_every_ms: Ranged<1_000, 3_600_000> = Ranged(30_000),
         answer_bytes_max: Ranged<1_024, 67_108_864> = Ranged(1_048_576),
+        requests_per_10s: Ranged<10, 10_000_000> = Ranged(9_500),
         calls_max: Ranged<1, 1_000_000> = Ranged(2_048),
+        account_calls_max: Ranged<1, 1_000_000> = Ranged(2_048),
+        pause_ms: Ranged<0, 60_000> = Ranged(500),
+        balance_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
+        refused_ttl_ms: Ranged<0, 600_000> = Ranged(10_000),
         selection_mode: SelectionMode = SelectionMode(String::new()),
         provider: String = String::new(),
     }
@@ -125,8 +126,14 @@ section! {
 section! {
     /// The tasks that are remembered.
     LedgerSection {
-        not_ready_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
-        follow_deadline_ms: Ranged<1, 60_000> = Ranged(8_000),
+        poll_interval_min_ms: Ranged<0, 60_000> = Ranged(250),
+        poll_interval_max_ms: Ranged<0, 600_000> = Ranged(5_000),
+        poll_cost_ms: Ranged<1, 60_000> = Ranged(40),
+        polls_max: Ranged<1, 65_535> = Ranged(100),
+        stale_ms: Ranged<0, 60_000> = Ranged(2_000),
+        recent_ms: Ranged<0, 60_000> = Ranged(2_000),
+        trouble_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
+        follow_deadline_ms: Ranged<1, 60_000> = Ranged(3_000),
         submit_wait_ms: Ranged<1, 300_000> = Ranged(20_000),
         unbound_ttl_ms: Ranged<1_000, 3_600_000> = Ranged(90_000),
         open_ttl_ms: Ranged<1_000, 86_400_000> = Ranged(1_800_000),
@@ -268,6 +275,9 @@ impl Config {
                 "ledger.unbound_ttl_ms must be above upstream.submit_timeout_ms, or a late answer to a submit is lost",
             );
         }
+        if self.ledger.poll_interval_min_ms.0 > self.ledger.poll_interval_max_ms.0 {
+            return refuse("ledger.poll_interval_min_ms must not be above ledger.poll_interval_max_ms");
+        }
         if self.ledger.answer_ttl_ms.0 < self.ledger.open_ttl_ms.0 {
             return refuse(
                 "ledger.answer_ttl_ms must not be below ledger.open_ttl_ms, or the first answer of several that are joined is gone before the last comes",
@@ -287,64 +297,6 @@ impl Config {
             table.replace(section.apply(name, row)?);
         }
         Ok(table)
-    }
-
-    /// For `legacy`.
-    pub fn legacy_limits(&self) -> Limits {
-        let upstream = &self.upstream;
-        let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-        Limits {
-            form: FormLimits { pairs_max: self.limits.pairs_max.size() },
-            submit: SubmitLimits {
-                image_bytes_max: self.limits.image_bytes_max.size(),
-                // Checked when it was loaded.
-                table: self.table().unwrap_or_default(),
-                routing: Routing {
-                    selection_mode: said(&upstream.selection_mode.0),
-                    provider: said(&upstream.provider),
-                },
-            },
-            ids_max: self.limits.ids_max.size(),
-        }
-    }
-
-    /// For `ledger`.
-    pub fn ledger_options(&self) -> table::Options {
-        let ledger = &self.ledger;
-        table::Options {
-            not_ready_ttl_ms: ledger.not_ready_ttl_ms.0,
-            open_ttl_ms: ledger.open_ttl_ms.0,
-            answer_ttl_ms: ledger.answer_ttl_ms.0,
-            unbound_ttl_ms: ledger.unbound_ttl_ms.0,
-            records_max: ledger.records_max.size(),
-            account_records_max: ledger.account_records_max.size(),
-            bytes_max: ledger.bytes_max.size(),
-            flights_max: ledger.flights_max.size(),
-            followers_max: ledger.followers_max.size(),
-        }
-    }
-
-    /// How long a poll waits for a flight.
-    pub fn follow_deadline(&self) -> Duration {
-        self.ledger.follow_deadline_ms.duration()
-    }
-
-    /// How long a submitting client waits for the upstream.
-    pub fn submit_wait(&self) -> Duration {
-        self.ledger.submit_wait_ms.duration()
-    }
-
-    /// For `sandbox`.
-    pub fn sandbox_options(&self) -> sandbox::Options {
-        let sandbox = &self.sandbox;
-        sandbox::Options {
-            solve_ms: sandbox.solve_ms.0,
-            solve_ms_by_type: sandbox.solve_ms_by_type.iter().map(|(name, ms)| (name.clone(), ms.0)).collect(),
-            latency_ms: sandbox.latency_ms.0,
-            failure_rate: sandbox.failure_rate.0,
-            seed: sandbox.seed.0,
-            requests_per_10s: sandbox.requests_per_10s.0,
-        }
     }
 }
 

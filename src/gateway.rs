@@ -1,15 +1,20 @@
 //! The gateway itself: one inbound request in, one reply out. The only place where all parts meet.
 
+mod balance;
 mod group;
+mod outlet;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
+use self::balance::Balances;
+use self::outlet::{Outlet, Refused};
+use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::ledger::table::Landing;
 use crate::ledger::{Ledger, Path};
 use crate::legacy::{self, Inbound, Limits, Place, Reply, Script, Style, Verb};
@@ -49,17 +54,28 @@ pub struct Facts {
     pub path: Option<Path>,
 }
 
+/// What the gateway itself decides. Defaults and reasons stand in `conf/capgate.toml`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bounds on what is decoded.
+    pub limits: Limits,
+    /// How long a submitting client waits for the upstream's word before it is told its id anyway.
+    pub submit_wait: Duration,
+    /// How long a balance is answered from memory, in milliseconds.
+    pub balance_ttl_ms: u64,
+    /// How long a key that the upstream refused is refused without asking, in milliseconds.
+    pub refused_ttl_ms: u64,
+}
+
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
-    /// Bounds on what is decoded.
     limits: Arc<Limits>,
     ledger: Ledger,
-    upstream: Arc<dyn Upstream>,
+    outlet: Arc<Outlet>,
+    balances: Arc<Balances>,
     metrics: Arc<Metrics>,
     submit_wait: Duration,
-    /// Room for calls other than polls.
-    calls: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -69,18 +85,30 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// Puts the parts together. `submit_wait` is how long a submitting client waits for the upstream's word before it is
-    /// told its id anyway, `calls_max` how many calls other than polls may be under way.
+    /// Puts the parts together.
     pub fn new(
-        limits: Limits,
+        options: Options,
         ledger: Ledger,
         upstream: Arc<dyn Upstream>,
+        budget: Arc<Budget>,
+        clock: Clock,
         metrics: Arc<Metrics>,
-        submit_wait: Duration,
-        calls_max: usize,
     ) -> Self {
-        let calls = Arc::new(Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS)));
-        Self { limits: Arc::new(limits), ledger, upstream, metrics, submit_wait, calls }
+        let refused = Refused::new(options.refused_ttl_ms);
+        Self {
+            limits: Arc::new(options.limits),
+            ledger,
+            outlet: Arc::new(Outlet { upstream, metrics: Arc::clone(&metrics), budget, clock, refused }),
+            balances: Arc::new(Balances::new(options.balance_ttl_ms)),
+            metrics,
+            submit_wait: options.submit_wait,
+        }
+    }
+
+    /// Asks ahead for tasks that clients ask for often, for ever; see [`Ledger::keep_ahead`].
+    pub async fn keep_ahead(self) {
+        let ledger = self.ledger.clone();
+        ledger.keep_ahead(|task| self.ask_for_result(task)).await;
     }
 
     /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
@@ -153,17 +181,6 @@ impl Gateway {
         }
     }
 
-    async fn balance(&self, account: &Account) -> Result<f64, Failure> {
-        let _room = self.room()?;
-        let call = call::get_balance(account);
-        ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::balance).await
-    }
-
-    /// Room for one call other than a poll, until it is dropped.
-    fn room(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Failure::Shed)
-    }
-
     /// Submits once. The call runs in a task of its own: neither a client that leaves nor one that waits too long
     /// changes what becomes of it, and a late answer still finds the record.
     async fn submit(&self, account: &Account, task: Task) -> Result<LegacyId, Failure> {
@@ -183,21 +200,13 @@ impl Gateway {
 
     /// Sends the submit of a task that has its record, and notes there what becomes of it.
     async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
-        let room = match self.room() {
-            Ok(room) => room,
-            Err(full) => {
-                self.ledger.settle(id, None, &Outcome::Failed(Failure::Unsolvable));
-                return Err(full);
-            }
-        };
         let (told, hears) = oneshot::channel();
         let call = call::create_task(account, &task);
-        let (upstream, metrics, ledger) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics), self.ledger.clone());
+        let (outlet, ledger, account) = (Arc::clone(&self.outlet), self.ledger.clone(), account.clone());
         #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that asked for it")]
         tokio::spawn(async move {
             let method = task.method;
-            let accepted = ask(upstream, metrics, call, |answer| answer::created(answer, method)).await;
-            drop(room);
+            let accepted = outlet.ask(&account, call, |answer| answer::created(answer, method)).await;
             let refusal = match accepted {
                 Ok(Accepted { native, outcome: Some(outcome) }) => {
                     ledger.settle(id, native, &outcome);
@@ -226,7 +235,7 @@ impl Gateway {
     }
 
     async fn poll(&self, account: &Account, id: LegacyId) -> (Landing, Path) {
-        let polled = match self.ledger.poll(account, id, |task| self.ask_for_result(&task)).await {
+        let polled = match self.ledger.poll(account, id, |task| self.ask_for_result(task)).await {
             Ok(polled) => polled,
             Err(members) => self.poll_group(account, &members).await,
         };
@@ -250,17 +259,14 @@ impl Gateway {
 
     /// Reports once. In a task of its own, so that its end is noted even if the client leaves.
     async fn report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
-        let room = self.room()?;
         let Some(task) = self.ledger.begin_report(account, id, verdict)? else {
             return Ok(());
         };
         let call = call::feedback_task(&task, verdict);
-        let ledger = self.ledger.clone();
-        let asked = ask(Arc::clone(&self.upstream), Arc::clone(&self.metrics), call, answer::feedback);
+        let (outlet, ledger) = (Arc::clone(&self.outlet), self.ledger.clone());
         #[expect(clippy::disallowed_methods, reason = "a report outlives the client that made it")]
         let sent = tokio::spawn(async move {
-            let result = asked.await;
-            drop(room);
+            let result = outlet.ask(&task.account, call, answer::feedback).await;
             ledger.end_report(id, verdict, &result);
             result
         });
@@ -268,11 +274,12 @@ impl Gateway {
     }
 
     /// One flight's question. Owned: it borrows nothing of the gateway or of the client.
-    fn ask_for_result(&self, task: &TaskRef) -> impl Future<Output = Landing> + Send + 'static + use<> {
-        let call = call::get_task_result(task);
-        let method = task.method;
-        let (upstream, metrics) = (Arc::clone(&self.upstream), Arc::clone(&self.metrics));
-        ask(upstream, metrics, call, move |answer| answer::result(answer, method))
+    fn ask_for_result(&self, task: TaskRef) -> impl Future<Output = Landing> + Send + 'static + use<> {
+        let outlet = Arc::clone(&self.outlet);
+        async move {
+            let call = call::get_task_result(&task);
+            outlet.ask(&task.account, call, |answer| answer::result(answer, task.method)).await
+        }
     }
 }
 
@@ -291,35 +298,6 @@ async fn together<T: Send + 'static>(
         }
     }
     results
-}
-
-/// Sends a call, reads the answer, counts both.
-async fn ask<T: Send>(
-    upstream: Arc<dyn Upstream>,
-    metrics: Arc<Metrics>,
-    call: Call,
-    read: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
-    let endpoint = call.endpoint;
-    #[expect(clippy::disallowed_methods, reason = "measured, not decided by")]
-    let began = Instant::now();
-    let sent = upstream.send(call).await;
-    let (result, label) = match &sent {
-        Ok(answer) => {
-            let result = read(answer);
-            let label = match &result {
-                Ok(_) => "ok",
-                Err(Failure::Shed) => "rate_limited",
-                Err(Failure::Unavailable | Failure::FateUnknown) => "unusable",
-                Err(_) => "refused",
-            };
-            (result, label)
-        }
-        Err(error) if error.sent && !endpoint.may_be_repeated() => (Err(Failure::FateUnknown), error.what),
-        Err(error) => (Err(Failure::Unavailable), error.what),
-    };
-    metrics.upstream_call(endpoint, label, began.elapsed());
-    result
 }
 
 /// How a refused submit reads when it is polled after all: trouble would read as not ready for ever.

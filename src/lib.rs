@@ -17,6 +17,8 @@
 //!
 //! [`gateway`] puts the steps together. `docs/ARCHITECTURE.md` has the map and the invariants.
 
+pub mod budget;
+pub mod clock;
 pub mod config;
 pub mod edge;
 pub mod gateway;

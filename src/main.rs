@@ -95,7 +95,7 @@ impl Translate {
             }
         };
         let body = self.answer.as_ref().map(text_or_file).transpose()?;
-        let answer = body.map(|body| Answer { status: self.status, body: body.into() });
+        let answer = body.map(|body| Answer::new(self.status, body.into()));
         translate::explain(&inbound, answer.as_ref(), self.row.as_deref(), &config.legacy_limits())
     }
 }

@@ -7,6 +7,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::budget::{Class, Shed};
 use crate::gateway::Facts;
 use crate::ledger::Path;
 use crate::ledger::table::Census;
@@ -20,6 +21,8 @@ pub struct Metrics {
     polls: IntCounterVec,
     upstream_calls: IntCounterVec,
     upstream_seconds: HistogramVec,
+    shed: IntCounterVec,
+    tokens: IntGauge,
     records: IntGauge,
     record_bytes: IntGauge,
     flights: IntGauge,
@@ -75,8 +78,8 @@ impl Metrics {
             ),
             polls: counters(
                 "capgate_polls_total",
-                "Polled ids by how they were answered: hit (memory), follow (a flight under way), miss (a new \
-                 flight), unknown (no such task).",
+                "Polled ids by how they were answered: hit (memory), stale (memory, while the upstream is asked \
+                 behind), follow (a flight under way), miss (a new flight), unknown (no such task).",
                 &["path"],
             ),
             upstream_calls: counters(
@@ -85,6 +88,13 @@ impl Metrics {
                 &["endpoint", "result"],
             ),
             upstream_seconds,
+            shed: counters(
+                "capgate_shed_total",
+                "Native calls that were not sent, by class (submit, report, balance, poll) and reason (paused, rate, \
+                 share, calls, account_calls; refused: the key was refused a moment ago).",
+                &["class", "reason"],
+            ),
+            tokens: gauge("capgate_upstream_tokens", "Native calls that could be sent at once."),
             records: gauge("capgate_records", "Tasks in the ledger."),
             record_bytes: gauge("capgate_record_bytes", "Bytes charged for the tasks in the ledger."),
             flights: gauge("capgate_flights", "Polls of the upstream under way."),
@@ -109,10 +119,26 @@ impl Metrics {
             metrics.upstream_calls.with_label_values(&[endpoint.label(), "ok"]);
             metrics.upstream_seconds.with_label_values(&[endpoint.label()]);
         }
-        for path in [Path::Hit, Path::Follow, Path::Miss, Path::Unknown] {
+        for path in Path::ALL {
             metrics.polls.with_label_values(&[path.label()]);
         }
+        for class in Class::ALL {
+            for why in Shed::ALL {
+                metrics.shed.with_label_values(&[class.label(), why.label()]);
+            }
+        }
         metrics
+    }
+
+    /// Counts a native call that was not sent.
+    pub fn shed(&self, class: Class, why: &'static str) {
+        self.shed.with_label_values(&[class.label(), why]).inc();
+    }
+
+    /// Notes how many native calls could be sent at once.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded down")]
+    pub fn tokens(&self, tokens: f64) {
+        self.tokens.set(tokens as i64);
     }
 
     /// Counts a legacy request.

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::methods::{Method, Payload, Value};
 
 /// Longest API key that is taken for one, in bytes. uCaptcha's own keys have 37 characters (its authentication page),
@@ -45,6 +47,24 @@ impl fmt::Debug for Account {
     }
 }
 
+/// A moment, in milliseconds since the [clock](crate::clock) was started. Monotonic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// This long after.
+    #[must_use]
+    pub fn after_ms(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+
+    /// Milliseconds since an earlier moment.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// The number that a legacy client knows a task by. Issued here, since several clients parse it as an integer and the
 /// native id is a UUID (2captcha docs: digits only; python-rucaptcha and others call `int`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,9 +76,37 @@ impl fmt::Display for LegacyId {
     }
 }
 
-/// The id that the upstream gave a task: a UUID so far, opaque to us.
+/// The id that the upstream gave a task: opaque to us. A UUID so far, which is kept as its sixteen bytes, since there is
+/// one for each of a million tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NativeId(pub Arc<str>);
+pub struct NativeId(Native);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Native {
+    /// Written as uCaptcha writes it: 36 characters, lower case.
+    Uuid([u8; 16]),
+    /// Anything else, which must come back to the letter.
+    Text(Arc<str>),
+}
+
+impl NativeId {
+    /// Takes an id as the upstream wrote it.
+    pub fn new(text: &str) -> Self {
+        let uuid = Uuid::try_parse(text).ok();
+        let native = uuid.map(|uuid| Self(Native::Uuid(uuid.into_bytes()))).filter(|native| native.to_string() == text);
+        native.unwrap_or_else(|| Self(Native::Text(Arc::from(text))))
+    }
+}
+
+impl fmt::Display for NativeId {
+    /// As the upstream wrote it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Native::Uuid(bytes) => Uuid::from_bytes(*bytes).fmt(f),
+            Native::Text(text) => f.write_str(text),
+        }
+    }
+}
 
 /// What the flight of a poll needs to know of its task.
 #[derive(Clone, Debug)]
@@ -141,6 +189,8 @@ pub struct Solved {
     pub extras: Vec<(&'static str, String)>,
     /// Price in USD as decimal text without an exponent, where the upstream told it.
     pub cost: Option<String>,
+    /// How long it took in milliseconds, where the upstream told it.
+    pub took_ms: Option<u64>,
 }
 
 impl Solved {

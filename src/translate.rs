@@ -166,7 +166,7 @@ fn polls(text: &mut String, account: &Account, task: &TaskRef, native: Option<&A
 const STAND_IN_ID: LegacyId = LegacyId(123_456_789_012);
 
 fn stand_in(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
-    TaskRef { account: account.clone(), native: NativeId(format!("native id of {id}").into()), method }
+    TaskRef { account: account.clone(), native: NativeId::new(&format!("native id of {id}")), method }
 }
 
 fn show(text: &mut String, account: &Account, call: &Call) {

@@ -9,18 +9,30 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("op", &["methods"]),
     ("legacy", &["methods", "op"]),
     ("native", &["methods", "op"]),
-    ("ledger", &["methods", "op"]),
+    ("clock", &["op"]),
+    ("budget", &["native", "op"]),
+    ("ledger", &["clock", "methods", "op"]),
     ("sandbox", &[]),
-    ("metrics", &["gateway", "ledger", "native"]),
-    ("gateway", &["legacy", "ledger", "methods", "metrics", "native", "op"]),
-    ("config", &["ledger", "legacy", "methods", "op", "sandbox"]),
+    ("metrics", &["budget", "gateway", "ledger", "native"]),
+    ("gateway", &["budget", "clock", "legacy", "ledger", "methods", "metrics", "native", "op"]),
+    ("config", &["budget", "gateway", "ledger", "legacy", "methods", "op", "sandbox"]),
     ("translate", &["legacy", "methods", "native", "op"]),
-    ("edge", &["config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox"]),
+    ("edge", &["budget", "clock", "config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox"]),
 ];
 
 /// Words that would mean I/O, a clock or chance, and the modules that must be without them.
-const PURE: &[&str] =
-    &["methods/", "op.rs", "legacy/", "native/", "ledger/table.rs", "ledger/record.rs", "sandbox/", "translate.rs"];
+const PURE: &[&str] = &[
+    "methods/",
+    "op.rs",
+    "legacy/",
+    "native/",
+    "ledger/table.rs",
+    "ledger/record.rs",
+    "ledger/pacing.rs",
+    "budget.rs",
+    "sandbox/",
+    "translate.rs",
+];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",

@@ -109,14 +109,28 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Compares a generated document, or the part of one between `<!-- marker -->` and `<!-- /marker -->`, with what it must
+/// be; writes it where it is asked to.
+pub(crate) fn bless(name: &str, marker: &str, must_be: &str) {
+    let path = root().join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let (open, close) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
+    let around = text.split_once(&open).and_then(|(before, rest)| Some((before, rest.split_once(&close)?.1)));
+    let whole = match (marker, around) {
+        ("", _) => must_be.to_owned(),
+        (_, Some((before, after))) => format!("{before}{open}{must_be}{close}{after}"),
+        (_, None) => panic!("{name} lacks {open}"),
+    };
+    if std::env::var_os("CAPGATE_BLESS").is_some() {
+        std::fs::write(&path, &whole).expect("written");
+        return;
+    }
+    assert!(text == whole, "{name} is stale: CAPGATE_BLESS=1 cargo test --test suite");
+}
+
 #[test]
 fn the_method_table_is_documented() {
-    let path = root().join("docs/methods.md");
-    if std::env::var_os("CAPGATE_BLESS").is_some() {
-        std::fs::write(&path, methods()).expect("written");
-    }
-    let written = std::fs::read_to_string(&path).expect("docs/methods.md");
-    assert!(written == methods(), "docs/methods.md is stale: CAPGATE_BLESS=1 cargo test documents");
+    bless("docs/methods.md", "", &methods());
 }
 
 #[test]

@@ -7,12 +7,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use capgate::ledger::table::{Admit, Landing, Moment, NotOpened, Options, Table};
+use capgate::ledger::table::{Admit, Ahead, Landing, Moment, NotOpened, Options, Pacing, Table};
 use capgate::methods::{METHODS, Method, Payload};
 use capgate::op::{Account, Failure, LegacyId, NativeId, Outcome, Solved, Verdict};
 
 const OPTIONS: Options = Options {
-    not_ready_ttl_ms: 50,
+    // A fixed interval, so that the model need not know better; tests/pacing.rs is about the rest.
+    pacing: Pacing { floor_ms: 50, ceiling_ms: 50, poll_cost_ms: 100, polls_max: u16::MAX, life_ms: 5_000 },
+    trouble_ttl_ms: 70,
+    stale_ms: 100,
+    recent_ms: 40,
     open_ttl_ms: 5_000,
     answer_ttl_ms: 3_000,
     unbound_ttl_ms: 1_000,
@@ -50,7 +54,14 @@ struct Model {
     settled: Option<Outcome>,
     flight: Option<u64>,
     fresh_until: u64,
+    asked_last: Option<u64>,
     refused: Option<Failure>,
+}
+
+impl Model {
+    fn was_asked_recently(&self, now: u64) -> bool {
+        self.asked_last.is_some_and(|last| now - last < OPTIONS.recent_ms)
+    }
 }
 
 struct World {
@@ -69,7 +80,12 @@ fn row() -> &'static Method {
 }
 
 fn solved(text: &str) -> Outcome {
-    Outcome::Solved(Arc::new(Solved { payload: Payload::Text(text.to_owned()), extras: Vec::new(), cost: None }))
+    Outcome::Solved(Arc::new(Solved {
+        payload: Payload::Text(text.to_owned()),
+        extras: Vec::new(),
+        cost: None,
+        took_ms: None,
+    }))
 }
 
 impl World {
@@ -99,7 +115,8 @@ impl World {
             0..15 => self.open(random),
             15..25 => self.answer_submit(random),
             25..65 => self.poll(random),
-            65..82 => self.land(random),
+            65..79 => self.land(random),
+            79..82 => self.ahead(),
             82..88 => self.report(random),
             88..97 => self.now += random.next(200),
             97 => self.now += random.next(4_000),
@@ -124,6 +141,7 @@ impl World {
                     settled: None,
                     flight: None,
                     fresh_until: 0,
+                    asked_last: None,
                     refused: None,
                 };
                 self.model.insert(id, model);
@@ -159,7 +177,7 @@ impl World {
                 }
             }
             _ => {
-                self.table.bind(id, NativeId(Arc::from(format!("native {id}"))), now);
+                self.table.bind(id, NativeId::new(&format!("native {id}")), now);
                 if waits && let Some(model) = self.model.get_mut(&id) {
                     model.bound = true;
                     model.expires = now.0 + OPTIONS.open_ttl_ms;
@@ -186,11 +204,20 @@ impl World {
             model.settled = Some(Outcome::Failed(Failure::Unsolvable));
             model.expires = self.now + OPTIONS.answer_ttl_ms;
         }
+        let may_be_stale = model.bound
+            && model.refused.is_none()
+            && model.was_asked_recently(self.now)
+            && self.now < model.fresh_until + OPTIONS.stale_ms;
+        if model.bound && model.settled.is_none() {
+            model.asked_last = Some(self.now);
+        }
         match (&admit, &model.settled) {
             (Admit::Settled(outcome), Some(expected)) => assert_eq!(outcome, expected),
             (other, Some(_)) => panic!("a settled record answers {other:?}"),
             (Admit::Recent(landing), None) if !model.bound => assert_eq!(*landing, Ok(Outcome::NotReady)),
-            (Admit::Follow(_), None) => assert!(model.flight.is_some(), "followed a flight that is not there"),
+            (Admit::Follow(_), None) => {
+                assert!(model.flight.is_some() && !may_be_stale, "followed without need, or what is not there");
+            }
             (Admit::Recent(landing), None) if model.flight.is_none() && self.now < model.fresh_until => {
                 assert_eq!(*landing, model.refused.clone().map_or(Ok(Outcome::NotReady), Err));
             }
@@ -198,11 +225,13 @@ impl World {
                 assert_eq!(*landing, Ok(Outcome::NotReady));
                 assert!(flights >= OPTIONS.flights_max || model.flight.is_some(), "shed without need");
             }
-            (Admit::Lead(lead), None) => {
+            (Admit::Stale, None) => assert!(may_be_stale && model.flight.is_some(), "stale without need"),
+            (Admit::Lead(lead) | Admit::Refresh(lead), None) => {
+                assert_eq!(matches!(admit, Admit::Refresh(_)), may_be_stale, "who waits, and who does not");
                 assert!(model.bound && model.flight.is_none(), "two flights for one task");
                 assert!(self.now >= model.fresh_until, "led inside the pause");
                 assert_eq!(lead.task.account, self.accounts[asks]);
-                assert_eq!(&*lead.task.native.0, format!("native {id}"));
+                assert_eq!(lead.task.native.to_string(), format!("native {id}"));
                 if let Some(last) = self.leads.insert(id, self.now) {
                     assert!(self.now >= last, "time runs backwards");
                 }
@@ -210,6 +239,17 @@ impl World {
                 self.flights.push((id, lead.flight));
             }
             (other, None) => panic!("an open record answers {other:?}"),
+        }
+    }
+
+    /// Who asks often is asked for ahead, and nobody else.
+    fn ahead(&mut self) {
+        while let Ahead::Lead(id, lead) = self.table.ahead(self.now()) {
+            let model = self.model.get_mut(&id).expect("a task that is there");
+            assert!(model.bound && model.settled.is_none() && model.flight.is_none(), "ahead of what cannot be asked");
+            assert!(model.fresh_until <= self.now && model.was_asked_recently(self.now), "ahead without need");
+            model.flight = Some(lead.flight);
+            self.flights.push((id, lead.flight));
         }
     }
 
@@ -229,7 +269,8 @@ impl World {
             return;
         };
         model.flight = None;
-        model.fresh_until = self.now + OPTIONS.not_ready_ttl_ms;
+        let is_calm = landing == Ok(Outcome::NotReady);
+        model.fresh_until = self.now + if is_calm { OPTIONS.pacing.floor_ms } else { OPTIONS.trouble_ttl_ms };
         model.refused = None;
         match landing {
             Ok(Outcome::NotReady) | Err(Failure::Unavailable) => {}
@@ -341,11 +382,16 @@ fn a_pingback_is_kept_with_its_task_and_charged() {
 /// Real threads: whatever they do, one flight per task, and every poll that waits is woken.
 #[test]
 fn threads_share_one_flight() {
-    let table = Arc::new(Table::new(Options { followers_max: 1_000, not_ready_ttl_ms: 0, ..OPTIONS }));
+    let table = Arc::new(Table::new(Options {
+        followers_max: 1_000,
+        pacing: Pacing { floor_ms: 0, ceiling_ms: 0, ..OPTIONS.pacing },
+        recent_ms: 0,
+        ..OPTIONS
+    }));
     let account = Account::new("A").expect("a key");
     let id = LegacyId(7);
     table.open(id, &account, row(), Moment(0)).expect("room");
-    table.bind(id, NativeId(Arc::from("n")), Moment(0));
+    table.bind(id, NativeId::new("n"), Moment(0));
     for round in 0..200 {
         let barrier = Arc::new(std::sync::Barrier::new(8));
         let threads: Vec<_> = (0..8)

@@ -95,6 +95,7 @@ async fn no_key_and_no_token_is_ever_written_down() {
         let environment = [
             ("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}")),
             ("CAPGATE_LOG_LEVEL".to_owned(), "debug".to_owned()),
+            ("CAPGATE_UPSTREAM_BALANCE_TTL_MS".to_owned(), "0".to_owned()),
             ("CAPGATE_LOG_FORMAT".to_owned(), format.to_owned()),
         ];
         let mut binary = Binary::start("run", &environment).await;

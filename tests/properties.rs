@@ -134,7 +134,7 @@ proptest! {
         prop::collection::vec(any::<u8>(), 0..60),
         "\\{\"errorId\":[01],\"(status|taskId|errorCode|balance)\":(\"ready\"|\"failed\"|1e999|null|\\[\\]|\"ERROR_X\")(,\"solution\":(\\{\\}|\\{\"token\":\"T\"\\}|7))?\\}".prop_map(String::into_bytes),
     ]) {
-        let answer = Answer { status, body: Bytes::from(body) };
+        let answer = Answer::new(status, Bytes::from(body));
         for method in Table::default().rows() {
             if let Ok(Outcome::Solved(solved)) = answer::result(&answer, method) {
                 prop_assert!(solved.bytes() > 0 && solved.payload != Payload::Text(String::new()));
@@ -147,7 +147,7 @@ proptest! {
 
     #[test]
     fn text_and_json_carry_the_same_answer(text in "\\PC{1,40}|[|\"\\\\<>&\u{0}-\u{1f}]{1,10}", price in "0\\.[0-9]{1,6}") {
-        let solved = Solved { payload: Payload::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()) };
+        let solved = Solved { payload: Payload::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()), took_ms: None };
         let done = Ok(Done::Polled(Outcome::Solved(Arc::new(solved))));
         for (place, expected) in [(Place::Get, format!("OK|{text}")), (Place::GetWithPrice, format!("OK|{text}|{price}"))] {
             let reply = legacy::render(&done, style(place, Notation::Text));
@@ -224,7 +224,7 @@ fn every_row_is_answered_alike_in_both_notations() {
             panic!("{} was not understood", method.name);
         };
         let reply = sandbox.answer("/createTask", &call::create_task(&account, &tasks[0]).body, 0);
-        let answer = Answer { status: reply.status, body: Bytes::from(reply.body.clone()) };
+        let answer = Answer::new(reply.status, Bytes::from(reply.body.clone()));
         let accepted = answer::created(&answer, method).unwrap_or_else(|why| panic!("{}: {why:?}", method.name));
         let outcome = accepted.outcome.unwrap_or_else(|| panic!("{}: {}", method.name, reply.body));
         assert!(matches!(outcome, Outcome::Solved(_)), "{}: {outcome:?}", method.name);

@@ -1,6 +1,9 @@
 //! All tests that need the whole crate, in one binary. `tests/README.md` says what is where.
 
 #![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -14,6 +17,7 @@ mod config;
 mod documents;
 mod ledger;
 mod lifecycle;
+mod pacing;
 mod properties;
 mod support;
 mod transcripts;

@@ -127,7 +127,11 @@ async fn a_large_body_is_waited_for_or_refused_in_the_clients_words() {
 async fn a_submit_or_a_report_is_sent_once_and_a_poll_at_most_twice() {
     let (calls, mut arriving) = tokio::sync::mpsc::unbounded_channel();
     let upstream = serve_scripted(calls).await;
-    let mut binary = Binary::start("run", &[("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}"))]).await;
+    let environment = [
+        ("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}")),
+        ("CAPGATE_UPSTREAM_BALANCE_TTL_MS".to_owned(), "0".to_owned()),
+    ];
+    let mut binary = Binary::start("run", &environment).await;
     let address = binary.http;
     let ask = |target: String| {
         tokio::spawn(async move { request(address, "GET", &target, &[], b"").await.expect("an answer") })
@@ -185,6 +189,7 @@ async fn odd_upstream_answers_are_read_or_are_trouble() {
     let environment = [
         ("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}/base/")),
         ("CAPGATE_UPSTREAM_ANSWER_BYTES_MAX".to_owned(), "2000".to_owned()),
+        ("CAPGATE_UPSTREAM_BALANCE_TTL_MS".to_owned(), "0".to_owned()),
     ];
     let mut binary = Binary::start("run", &environment).await;
     let balance = br#"{"errorId":0,"balance":50.25}"#;
@@ -235,7 +240,13 @@ async fn a_storm_on_one_task_is_one_call() {
     const CLIENTS: usize = 100;
     let (calls, mut arriving) = tokio::sync::mpsc::unbounded_channel();
     let upstream = serve_scripted(calls).await;
-    let mut binary = Binary::start("run", &[("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}"))]).await;
+    let environment = [
+        ("CAPGATE_UPSTREAM_URL".to_owned(), format!("http://{upstream}")),
+        // All wait, so that all are told the same.
+        ("CAPGATE_LEDGER_STALE_MS".to_owned(), "0".to_owned()),
+        ("CAPGATE_LEDGER_FOLLOW_DEADLINE_MS".to_owned(), "60000".to_owned()),
+    ];
+    let mut binary = Binary::start("run", &environment).await;
     let address = binary.http;
     let id = submit(address, &mut arriving).await;
 

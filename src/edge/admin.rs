@@ -10,34 +10,45 @@ use bytes::Bytes;
 use super::app::{Handler, Response, Unserved};
 use super::listener::Connections;
 use super::request::Received;
+use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::legacy::Verb;
 use crate::metrics::Metrics;
 
-/// Answers `/metrics`, `/livez` and `/readyz`.
+/// What there is to be told of.
 #[derive(Debug)]
-pub struct AdminApp {
-    metrics: Arc<Metrics>,
-    ledger: Ledger,
-    connections: Arc<Connections>,
-    ready: Arc<AtomicBool>,
+pub struct Observed {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Tasks.
+    pub ledger: Ledger,
+    /// What may go upstream.
+    pub budget: Arc<Budget>,
+    /// The time for it.
+    pub clock: Clock,
+    /// Those of the legacy listeners.
+    pub connections: Arc<Connections>,
+    /// False while the process drains.
+    pub ready: Arc<AtomicBool>,
 }
 
+/// Answers `/metrics`, `/livez` and `/readyz`.
+#[derive(Debug)]
+pub struct AdminApp(Observed);
+
 impl AdminApp {
-    /// `ready` is false while the process drains; `connections` are those of the legacy listeners.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        ledger: Ledger,
-        connections: Arc<Connections>,
-        ready: Arc<AtomicBool>,
-    ) -> Arc<Self> {
-        Arc::new(Self { metrics, ledger, connections, ready })
+    /// Tells of these.
+    pub fn new(observed: Observed) -> Arc<Self> {
+        Arc::new(Self(observed))
     }
 
     fn metrics(&self) -> Response {
-        self.metrics.census(self.ledger.census());
-        self.metrics.connections.set(i64::try_from(self.connections.open()).unwrap_or(i64::MAX));
-        text(200, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(self.metrics.text()))
+        let Observed { metrics, ledger, budget, clock, connections, .. } = &self.0;
+        metrics.census(ledger.census());
+        metrics.tokens(budget.tokens(clock.now()));
+        metrics.connections.set(i64::try_from(connections.open()).unwrap_or(i64::MAX));
+        text(200, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(metrics.text()))
     }
 }
 
@@ -51,7 +62,7 @@ impl Handler for AdminApp {
             (Verb::Get, "/livez") => plain(200, "live\n"),
             // The upstream's health is left out on purpose: polls are answered from memory without it, and a fleet that
             // turns itself off together with its upstream helps nobody.
-            (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => plain(200, "ready\n"),
+            (Verb::Get, "/readyz") if self.0.ready.load(Ordering::Relaxed) => plain(200, "ready\n"),
             (Verb::Get, "/readyz") => plain(503, "draining\n"),
             _ => plain(404, "no such page: /metrics, /livez, /readyz\n"),
         }

@@ -19,13 +19,15 @@ use pingora::services::listening::Service;
 use tokio::sync::{Semaphore, watch};
 use url::Url;
 
-use super::admin::AdminApp;
+use super::admin::{AdminApp, Observed};
 use super::app::{self, Handler};
 use super::legacy_app::LegacyApp;
 use super::listener::{Connections, Listener};
 use super::log::Log;
 use super::sandbox_app::SandboxApp;
 use super::upstream::{self, NativeUpstream};
+use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
@@ -115,17 +117,26 @@ fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError
         None => serving.embed_sandbox(config)?,
     };
     let upstream = NativeUpstream::new(upstream_options(config, url)).map_err(ServeError)?;
-    let ledger = Ledger::new(config.ledger_options(), config.follow_deadline());
+    let clock = Clock::start();
+    let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
+    let budget = Budget::new(config.budget_options());
     let gateway = Gateway::new(
-        config.legacy_limits(),
+        config.gateway_options(),
         ledger.clone(),
         Arc::new(upstream.clone()),
+        Arc::clone(&budget),
+        clock,
         Arc::clone(&metrics),
-        config.submit_wait(),
-        config.upstream.calls_max.size(),
     );
-    let app = LegacyApp::new(gateway);
-    let admin = AdminApp::new(metrics, ledger.clone(), Arc::clone(&serving.connections), Arc::clone(&serving.ready));
+    let app = LegacyApp::new(gateway.clone());
+    let admin = AdminApp::new(Observed {
+        metrics,
+        ledger: ledger.clone(),
+        budget,
+        clock,
+        connections: Arc::clone(&serving.connections),
+        ready: Arc::clone(&serving.ready),
+    });
     if let Some(address) = config.listen.http.0 {
         serving.start("http", address, None, Arc::clone(&app), Until::Told)?;
     }
@@ -136,6 +147,7 @@ fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError
         serving.start("admin", address, None, admin, Until::Exit)?;
     }
     spawn(ledger.sweep());
+    spawn(gateway.keep_ahead());
     spawn(upstream.keep_resolved(config.upstream.resolve_every_ms.duration()));
     Ok(serving)
 }

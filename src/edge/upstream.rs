@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use chrono::Utc;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -22,7 +23,7 @@ use url::Url;
 
 use super::resolve::{PeerSettings, Peers};
 use crate::gateway::{SendError, Upstream};
-use crate::native::{Answer, Call, Endpoint};
+use crate::native::{Answer, Call, Endpoint, Rate};
 
 /// Settings.
 #[derive(Clone, Debug)]
@@ -172,6 +173,7 @@ impl Sender {
         };
         written.await.map_err(|_| broken("write", true))?;
         let status = self.read_status(session).await?;
+        let rate = rate(session);
         let encoding = session
             .response_header()
             .and_then(|header| header.headers.get("content-encoding"))
@@ -184,7 +186,7 @@ impl Sender {
             body.extend_from_slice(&chunk);
         }
         let body = decompress(body.freeze(), encoding.as_deref(), self.options.answer_bytes_max);
-        Ok(Answer { status, body: body.map_err(|what| broken(what, false))? })
+        Ok(Answer { status, body: body.map_err(|what| broken(what, false))?, rate })
     }
 
     /// Reads headers until the final one.
@@ -215,6 +217,13 @@ impl Sender {
         header.insert_header("User-Agent", concat!("capgate/", env!("CARGO_PKG_VERSION")))?;
         Ok(header)
     }
+}
+
+/// What the headers of an answer say about the limit.
+fn rate(session: &HttpSession) -> Rate {
+    let header = |name: &'static str| session.response_header()?.headers.get(name)?.to_str().ok();
+    #[expect(clippy::disallowed_methods, reason = "the headers hold Unix times")]
+    Rate::read(header, Utc::now().timestamp())
 }
 
 /// Undoes a compression that was not asked for.

@@ -56,7 +56,7 @@ impl Gateway {
         let polls = members.iter().map(|member| {
             let (gateway, account, member) = (self.clone(), account.clone(), *member);
             async move {
-                let polled = gateway.ledger.poll(&account, member, |task| gateway.ask_for_result(&task)).await;
+                let polled = gateway.ledger.poll(&account, member, |task| gateway.ask_for_result(task)).await;
                 // A member stands for nothing else.
                 polled.unwrap_or((Err(Failure::TaskUnknown), Path::Unknown))
             }
@@ -103,6 +103,6 @@ fn join(polled: Vec<(Landing, Path)>) -> (Landing, Path) {
     }
     // Rounded where no price has digits, so that a sum of decimals reads like one.
     let cost = costs.map(|cost: f64| ((cost * 1e8).round() / 1e8).to_string());
-    let solved = Solved { payload: Payload::Text(texts.join("|")), extras: Vec::new(), cost };
+    let solved = Solved { payload: Payload::Text(texts.join("|")), extras: Vec::new(), cost, took_ms: None };
     (Ok(Outcome::Solved(Arc::new(solved))), how)
 }

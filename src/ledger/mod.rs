@@ -1,8 +1,11 @@
 //! Every task that we handed out, and who must ask for its answer: the asynchronous shell around [`table`].
 //!
-//! It adds what the table must not have: a clock, ids, spawned flights, waiting and its deadline. A flight belongs to a
+//! It adds what the table must not have: the time, ids, spawned flights, waiting and its deadline. A flight belongs to a
 //! spawned task, never to the client that started it, and one that is dropped or panics frees its record.
 
+mod open;
+pub mod pacing;
+mod queue;
 mod record;
 pub mod table;
 
@@ -13,9 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
-use self::table::{Admit, Census, Landing, Lead, Moment, NotOpened, Options, Table, Wake};
+use self::table::{Admit, Ahead, Census, Landing, Lead, NotOpened, Options, Table, Wake};
+use crate::clock::Clock;
 use crate::methods::Method;
 use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 
@@ -24,6 +28,8 @@ use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict}
 pub enum Path {
     /// From memory.
     Hit,
+    /// From memory, while the upstream is asked behind.
+    Stale,
     /// By a flight that was under way.
     Follow,
     /// By a flight that this poll began.
@@ -33,10 +39,14 @@ pub enum Path {
 }
 
 impl Path {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Follow, Self::Miss, Self::Unknown];
+
     /// Name for metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Stale => "stale",
             Self::Follow => "follow",
             Self::Miss => "miss",
             Self::Unknown => "unknown",
@@ -51,12 +61,15 @@ pub struct Ledger {
     clock: Clock,
     ids: Arc<Ids>,
     follow_deadline: Duration,
+    /// Tells [`Ledger::keep_ahead`] that there may be something to do earlier than it thinks.
+    ahead: Arc<Notify>,
 }
 
 impl Ledger {
     /// An empty ledger. `follow_deadline` bounds how long any poll waits for a flight.
-    pub fn new(options: Options, follow_deadline: Duration) -> Self {
-        Self { table: Arc::new(Table::new(options)), clock: Clock::start(), ids: Arc::default(), follow_deadline }
+    pub fn new(options: Options, clock: Clock, follow_deadline: Duration) -> Self {
+        let (table, ids, ahead) = (Arc::new(Table::new(options)), Arc::default(), Arc::default());
+        Self { table, clock, ids, follow_deadline, ahead }
     }
 
     /// Makes room for a task before it is submitted, and names it.
@@ -79,6 +92,7 @@ impl Ledger {
     /// Notes what the upstream calls a task.
     pub fn bind(&self, id: LegacyId, native: NativeId) {
         self.table.bind(id, native, self.clock.now());
+        self.ahead.notify_one();
     }
 
     /// Notes a final answer that came with the submit.
@@ -107,7 +121,7 @@ impl Ledger {
     }
 
     /// Answers a poll: from memory, or by one flight that all who ask share. `ask` is called only to begin one; what it
-    /// returns runs in a task of its own.
+    /// returns runs in a task of its own. Nobody waits who asks often enough to hear of the landing soon.
     ///
     /// The landing is [`Failure::TaskUnknown`], or what the flight brought; a deadline that passes reads as not ready.
     ///
@@ -128,17 +142,55 @@ impl Ledger {
             Admit::Settled(outcome) => (Ok(outcome), Path::Hit),
             Admit::Follow(wake) => (self.follow(wake).await, Path::Follow),
             Admit::Group(members) => return Err(members),
-            Admit::Lead(Lead { task, flight, wake }) => {
-                let boarding = Boarding { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
-                let asked = ask(task);
-                #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that began it")]
-                tokio::spawn(async move {
-                    let mut boarding = boarding;
-                    boarding.landing = asked.await;
-                });
+            Admit::Stale => (Ok(Outcome::NotReady), Path::Stale),
+            Admit::Refresh(lead) => {
+                drop(self.take_off(id, lead, ask));
+                (Ok(Outcome::NotReady), Path::Stale)
+            }
+            Admit::Lead(lead) => {
+                let wake = self.take_off(id, lead, ask);
                 (self.follow(wake).await, Path::Miss)
             }
         })
+    }
+
+    /// Asks ahead for tasks whose clients ask often, as soon as what is known of them is no longer fresh, for ever.
+    pub async fn keep_ahead<F>(self, ask: impl Fn(TaskRef) -> F)
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        loop {
+            let now = self.clock.now();
+            match self.table.ahead(now) {
+                Ahead::Lead(id, lead) => {
+                    drop(self.take_off(id, lead, &ask));
+                    // As many may be due at once as there are tasks.
+                    tokio::task::consume_budget().await;
+                }
+                Ahead::At(moment) => {
+                    let pause = Duration::from_millis(moment.since(now));
+                    // Whichever comes first: an error of the timer only means that it is time.
+                    drop(tokio::time::timeout(pause, self.ahead.notified()).await);
+                }
+                Ahead::Idle => self.ahead.notified().await,
+            }
+        }
+    }
+
+    /// Starts a flight, and says where to hear of its landing.
+    fn take_off<F>(&self, id: LegacyId, lead: Lead, ask: impl FnOnce(TaskRef) -> F) -> Wake
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        let Lead { task, flight, wake } = lead;
+        let boarding = Boarding { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
+        let asked = ask(task);
+        #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that began it")]
+        tokio::spawn(async move {
+            let mut boarding = boarding;
+            boarding.landing = asked.await;
+        });
+        wake
     }
 
     /// Begins a report; see [`Table::begin_report`].
@@ -199,23 +251,7 @@ impl Drop for Boarding {
     fn drop(&mut self) {
         let landing = std::mem::replace(&mut self.landing, Err(Failure::Unavailable));
         self.ledger.table.land(self.id, self.flight, landing, self.ledger.clock.now());
-    }
-}
-
-/// Time since the ledger was made, on tokio's clock, which tests pause.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    origin: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the one place where the ledger reads the time")]
-        Self { origin: Instant::now() }
-    }
-
-    fn now(self) -> Moment {
-        Moment(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.ledger.ahead.notify_one();
     }
 }
 

@@ -1,11 +1,15 @@
 //! One task: what it knows, and what becomes of a poll, a landing or a report. [`super::table`] holds all of them.
 //!
 //! A record goes from unbound (submitted, its native id not known yet) to open (polled) to settled (final), never back.
+//!
+//! There may be a million of them: what few records need is boxed.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::open::Open;
+use super::pacing::{Estimate, next_ask_ms};
 use super::table::{Moment, Options};
 use crate::methods::Method;
 use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
@@ -34,6 +38,10 @@ pub enum Admit {
     Unknown,
     /// Answer from memory: not ready, or the refusal that the upstream gave a moment ago.
     Recent(Landing),
+    /// Answer "not ready" from memory: the upstream's word is a little old, and somebody asks behind.
+    Stale,
+    /// The same, and the caller must ask behind.
+    Refresh(Lead),
     /// Answer from memory, for good.
     Settled(Outcome),
     /// Somebody asks already: wait here.
@@ -72,21 +80,6 @@ enum State {
     Settled(Outcome),
 }
 
-#[derive(Debug)]
-struct Open {
-    /// Until when the last flight's word is answered from memory.
-    fresh_until: Moment,
-    /// That word, where it is a refusal and not "not ready".
-    refused: Option<Failure>,
-    flight: Option<Flight>,
-}
-
-#[derive(Debug)]
-struct Flight {
-    number: u64,
-    wake: watch::Sender<Option<Landing>>,
-}
-
 /// How far a report on the task has got. A report is sent upstream at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Report {
@@ -96,8 +89,20 @@ enum Report {
     Recorded(Verdict),
 }
 
-/// What a record is charged beyond its answer: itself, its places in the map and the queue, and its native id.
-const RECORD_BYTES: usize = size_of::<Record>() + 2 * size_of::<(Moment, LegacyId)>() + 56;
+/// What a record is charged beyond its answer: itself with its allocation, and its places in the map and the queue, which
+/// are half empty at their worst. `cargo bench --bench records` compares it with what is really allocated.
+pub(super) const RECORD_BYTES: usize = size_of::<Record>() + 16 + 2 * 17 + 2 * size_of::<(Moment, LegacyId)>();
+
+/// How a flight ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landed {
+    /// It is not the flight under way.
+    Overtaken,
+    /// It may be asked again, from this moment on.
+    Open(Moment),
+    /// It brought the final answer.
+    Settled,
+}
 
 impl Record {
     pub(super) fn new(account: Account, method: &'static Method, now: Moment, options: &Options) -> Self {
@@ -119,6 +124,10 @@ impl Record {
         &self.account
     }
 
+    pub(super) fn method(&self) -> &'static Method {
+        self.method
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let answer = match &self.state {
             State::Settled(Outcome::Solved(solved)) => solved.bytes(),
@@ -131,17 +140,28 @@ impl Record {
     /// Requests that wait for its flight, if it has one.
     pub(super) fn waiting(&self) -> Option<usize> {
         match &self.state {
-            State::Open(Open { flight: Some(flight), .. }) => Some(flight.wake.receiver_count()),
+            State::Open(open) => open.waiting(),
             _ => None,
         }
     }
 
-    pub(super) fn bind(&mut self, native: NativeId, now: Moment, options: &Options) {
-        if matches!(self.state, State::Unbound) {
-            self.native = Some(native);
-            self.expires = now.after_ms(options.open_ttl_ms);
-            self.state = State::Open(Open { fresh_until: now, refused: None, flight: None });
+    /// Notes what the upstream calls it. The moment from which on it may be asked for, unless it no longer waits for a
+    /// name.
+    pub(super) fn bind(
+        &mut self,
+        native: NativeId,
+        now: Moment,
+        options: &Options,
+        estimate: &Estimate,
+    ) -> Option<Moment> {
+        if !matches!(self.state, State::Unbound) {
+            return None;
         }
+        self.native = Some(native);
+        self.expires = now.after_ms(options.open_ttl_ms);
+        let fresh_until = now.after_ms(next_ask_ms(0, 0, estimate, &options.pacing));
+        self.state = State::Open(Open::new(now, fresh_until));
+        Some(fresh_until)
     }
 
     /// Settles a record that still waits for the upstream's word on its submit.
@@ -184,53 +204,87 @@ impl Record {
         self.expires > now
     }
 
-    /// Decides what becomes of a poll. `take_off` grants a flight its number, or not.
-    pub(super) fn admit(&mut self, now: Moment, options: &Options, take_off: impl FnOnce() -> Option<u64>) -> Admit {
-        let open = match &mut self.state {
-            State::Unbound => return Admit::Recent(Ok(Outcome::NotReady)),
-            State::Settled(outcome) => return Admit::Settled(outcome.clone()),
-            State::Group(members) => return Admit::Group(Arc::clone(members)),
-            State::Open(open) => open,
-        };
-        if let Some(flight) = &open.flight {
-            if flight.wake.receiver_count() >= options.followers_max {
-                return Admit::Recent(Ok(Outcome::NotReady));
-            }
-            return Admit::Follow(flight.wake.subscribe());
+    /// What becomes of a poll that changes nothing but when was asked last: most of them. Nothing, where it may have to
+    /// begin or to follow a flight, or the record's time is up.
+    pub(super) fn glance(&self, now: Moment, options: &Options) -> Option<Admit> {
+        if self.expires <= now {
+            return None;
         }
-        if now < open.fresh_until {
-            return Admit::Recent(open.refused.clone().map_or(Ok(Outcome::NotReady), Err));
+        match &self.state {
+            State::Unbound => Some(Admit::Recent(Ok(Outcome::NotReady))),
+            State::Settled(outcome) => Some(Admit::Settled(outcome.clone())),
+            State::Group(members) => Some(Admit::Group(Arc::clone(members))),
+            State::Open(open) => open.glance(now, options),
         }
-        let granted = self.native.clone().and_then(|native| Some((native, take_off()?)));
-        let Some((native, number)) = granted else {
-            return Admit::Recent(Ok(Outcome::NotReady));
-        };
-        let (sender, wake) = watch::channel(None);
-        open.flight = Some(Flight { number, wake: sender });
-        let task = TaskRef { account: self.account.clone(), native, method: self.method };
-        Admit::Lead(Lead { task, flight: number, wake })
     }
 
-    /// Ends a flight: notes what it brought, then wakes everybody who waits. `false`: it is not the flight under way.
-    ///
-    /// Trouble is not remembered as an answer, but it costs the same pause as "not ready", so that an upstream in
-    /// trouble is not asked at the speed of its clients.
-    pub(super) fn land(&mut self, number: u64, landing: Landing, now: Moment, options: &Options) -> bool {
-        let State::Open(open) = &mut self.state else {
-            return false;
-        };
-        let Some(landed) = open.flight.take_if(|flight| flight.number == number) else {
-            return false;
-        };
-        open.fresh_until = now.after_ms(options.not_ready_ttl_ms);
-        open.refused = None;
-        match &landing {
-            Ok(Outcome::NotReady) | Err(Failure::Shed | Failure::Unavailable | Failure::FateUnknown) => {}
-            Err(failure) => open.refused = Some(failure.clone()),
-            Ok(outcome) => self.settle(outcome, now, options),
+    /// Decides what becomes of a poll. `take_off` grants a flight its number, or not.
+    pub(super) fn admit(&mut self, now: Moment, options: &Options, take_off: impl FnOnce() -> Option<u64>) -> Admit {
+        if let Some(admit) = self.glance(now, options) {
+            return admit;
         }
+        let State::Open(open) = &mut self.state else {
+            return Admit::Unknown;
+        };
+        let may_be_stale = open.is_asked(now, options);
+        if let Some(admit) = open.follow(options) {
+            return admit;
+        }
+        match self.lead(now, take_off) {
+            None => Admit::Recent(Ok(Outcome::NotReady)),
+            Some(lead) if may_be_stale => Admit::Refresh(lead),
+            Some(lead) => Admit::Lead(lead),
+        }
+    }
+
+    /// The duty to ask behind for a task whose clients ask often, once it is no longer fresh, so that none of them has to
+    /// begin a flight.
+    pub(super) fn refresh(
+        &mut self,
+        now: Moment,
+        options: &Options,
+        take_off: impl FnOnce() -> Option<u64>,
+    ) -> Option<Lead> {
+        match &self.state {
+            State::Open(open) if open.wants_refresh(now, options) => self.lead(now, take_off),
+            _ => None,
+        }
+    }
+
+    /// Begins a flight, if one is granted.
+    fn lead(&mut self, now: Moment, take_off: impl FnOnce() -> Option<u64>) -> Option<Lead> {
+        let native = self.native.clone()?;
+        let State::Open(open) = &mut self.state else { return None };
+        let flight = take_off()?;
+        let wake = open.begin(flight, now);
+        let task = TaskRef { account: self.account.clone(), native, method: self.method };
+        Some(Lead { task, flight, wake })
+    }
+
+    /// Ends a flight: notes what it brought, then wakes everybody who waits.
+    pub(super) fn land(
+        &mut self,
+        number: u64,
+        landing: Landing,
+        now: Moment,
+        options: &Options,
+        estimate: &mut Estimate,
+    ) -> Landed {
+        let State::Open(open) = &mut self.state else {
+            return Landed::Overtaken;
+        };
+        let Some(landed) = open.land(number, &landing, now, options, estimate) else {
+            return Landed::Overtaken;
+        };
+        let end = match &landing {
+            Ok(outcome) if *outcome != Outcome::NotReady => {
+                self.settle(outcome, now, options);
+                Landed::Settled
+            }
+            _ => Landed::Open(landed.again),
+        };
         landed.wake.send_replace(Some(landing));
-        true
+        end
     }
 
     /// Begins a report; see [`super::table::Table::begin_report`].

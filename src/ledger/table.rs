@@ -9,36 +9,33 @@
 //! never becomes open again; a record is found by its id *and* its account, and an id of another account looks exactly
 //! like one that does not exist.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use dashmap::mapref::one::RefMut;
 
-use super::record::Record;
+use super::pacing::Estimate;
+pub use super::pacing::Pacing;
+use super::queue::{Next, Queue};
 pub use super::record::{Admit, Landing, Lead, Wake};
+use super::record::{Landed, Record};
 use crate::methods::Method;
+pub use crate::op::Moment;
 use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
-
-/// A moment, in milliseconds since the ledger was made. Monotonic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    /// This long after.
-    #[must_use]
-    pub fn after_ms(self, milliseconds: u64) -> Self {
-        Self(self.0.saturating_add(milliseconds))
-    }
-}
 
 /// Bounds and lifetimes. Defaults and reasons stand in `conf/capgate.toml`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long "not ready" (or a refused poll) is answered from memory.
-    pub not_ready_ttl_ms: u64,
+    /// When the upstream is asked again: how long "not ready" is answered from memory.
+    pub pacing: Pacing,
+    /// How long trouble makes a pause, and a refused poll is answered from memory.
+    pub trouble_ttl_ms: u64,
+    /// For how long after that a client that asks often gets "not ready" at once, while the upstream is asked behind.
+    pub stale_ms: u64,
+    /// How recently a task was asked for if its clients ask often.
+    pub recent_ms: u64,
     /// How long a task may stay without an answer before it is forgotten.
     pub open_ttl_ms: u64,
     /// How long a final answer is kept.
@@ -81,16 +78,32 @@ pub struct Census {
     pub accounts: usize,
 }
 
+/// What to do for tasks whose clients ask often.
+#[derive(Debug)]
+pub enum Ahead {
+    /// Ask for this one, now.
+    Lead(LegacyId, Lead),
+    /// Look again then.
+    At(Moment),
+    /// Nothing, until a task is bound or a flight lands.
+    Idle,
+}
+
 /// All records.
 #[derive(Debug)]
 pub struct Table {
     options: Options,
-    records: DashMap<LegacyId, Record>,
+    /// Boxed, since a map is half empty at its worst.
+    records: DashMap<LegacyId, Box<Record>>,
+    /// What tasks have taken lately, by the name of their method. May be locked under a shard of `records`, never the
+    /// other way round.
+    estimates: DashMap<&'static str, Estimate>,
     /// Records per account.
     accounts: DashMap<Account, usize>,
-    /// One entry per record: when to look whether it has expired. May be locked under a shard of `records`, never the
-    /// other way round.
-    due: Mutex<BTreeSet<(Moment, LegacyId)>>,
+    /// One entry per record: when to look whether it has expired.
+    due: Queue,
+    /// When to look whether an open record should be asked for ahead of its clients: at most about one entry per record.
+    ahead: Queue,
     count: AtomicUsize,
     bytes: AtomicUsize,
     flights: AtomicUsize,
@@ -103,8 +116,10 @@ impl Table {
         Self {
             options,
             records: DashMap::new(),
+            estimates: DashMap::new(),
             accounts: DashMap::new(),
-            due: Mutex::default(),
+            due: Queue::default(),
+            ahead: Queue::default(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             flights: AtomicUsize::new(0),
@@ -133,7 +148,12 @@ impl Table {
 
     /// Notes what the upstream calls a task. Does nothing when the record no longer waits for it.
     pub fn bind(&self, id: LegacyId, native: NativeId, now: Moment) {
-        self.change(id, |record| record.bind(native, now, &self.options));
+        self.change(id, |record| {
+            let estimate = self.estimates.entry(record.method().name).or_default();
+            if let Some(moment) = record.bind(native, now, &self.options, &estimate) {
+                self.look_ahead(id, now, moment, record.expires);
+            }
+        });
     }
 
     /// Notes a final answer that came with the submit. Does nothing when the record no longer waits for it.
@@ -164,29 +184,58 @@ impl Table {
     /// Takes a task back whose id no client has heard: the upstream refused the submit.
     pub fn withdraw(&self, id: LegacyId) {
         if let Some((_, record)) = self.records.remove(&id) {
-            self.due().remove(&(record.queued, id));
+            self.due.remove(record.queued, id);
             self.count_out(&record);
         }
     }
 
-    /// Decides what becomes of a poll.
+    /// Decides what becomes of a poll. Takes one shard lock, which it shares with others, unless a flight may have to be
+    /// begun or followed.
     pub fn admit(&self, account: &Account, id: LegacyId, now: Moment) -> Admit {
+        let glance = match self.records.get(&id) {
+            Some(record) if record.account() == account => record.glance(now, &self.options),
+            _ => return Admit::Unknown,
+        };
+        if let Some(admit) = glance {
+            return admit;
+        }
         let Some(mut record) = self.find(account, id, now) else {
             return Admit::Unknown;
         };
-        record.admit(now, &self.options, || {
-            if self.flights.fetch_add(1, Ordering::Relaxed) < self.options.flights_max {
-                return Some(self.flight_last.fetch_add(1, Ordering::Relaxed) + 1);
+        record.admit(now, &self.options, || self.take_off())
+    }
+
+    /// The next task that should be asked for ahead of the clients that ask for it often.
+    pub fn ahead(&self, now: Moment) -> Ahead {
+        /// Entries looked at in one go.
+        const STEPS: usize = 1_000;
+        for _ in 0..STEPS {
+            let id = match self.ahead.next(now) {
+                Next::Due(id) => id,
+                Next::At(moment) => return Ahead::At(moment),
+                Next::Empty => return Ahead::Idle,
+            };
+            let Some(mut record) = self.records.get_mut(&id) else { continue };
+            if record.lives(now, &self.options)
+                && let Some(lead) = record.refresh(now, &self.options, || self.take_off())
+            {
+                return Ahead::Lead(id, lead);
             }
-            self.flights.fetch_sub(1, Ordering::Relaxed);
-            None
-        })
+        }
+        Ahead::At(now)
     }
 
     /// Ends a flight: what it brought is noted before anybody who waits is woken. An overtaken one changes nothing.
     pub fn land(&self, id: LegacyId, number: u64, landing: Landing, now: Moment) {
-        let landed = self.change(id, |record| record.land(number, landing, now, &self.options));
-        if landed == Some(true) {
+        let landed = self.change(id, |record| {
+            let mut estimate = self.estimates.entry(record.method().name).or_default();
+            let landed = record.land(number, landing, now, &self.options, &mut estimate);
+            if let Landed::Open(moment) = landed {
+                self.look_ahead(id, now, moment, record.expires);
+            }
+            landed
+        });
+        if !matches!(landed, None | Some(Landed::Overtaken)) {
             self.flights.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -216,22 +265,12 @@ impl Table {
     /// Forgets what has expired, at most `steps` records. Returns whether there is more to do.
     pub fn sweep(&self, now: Moment, steps: usize) -> bool {
         for _ in 0..steps {
-            let id = {
-                let mut due = self.due();
-                match due.first() {
-                    Some((moment, id)) if *moment <= now => {
-                        let id = *id;
-                        due.pop_first();
-                        id
-                    }
-                    _ => return false,
-                }
-            };
+            let Next::Due(id) = self.due.next(now) else { return false };
             if let Some(mut record) = self.records.get_mut(&id)
                 && record.lives(now, &self.options)
             {
                 record.queued = record.expires;
-                self.due().insert((record.queued, id));
+                self.due.insert(record.queued, id);
                 continue;
             }
             match self.records.remove_if(&id, |_, record| record.expires <= now) {
@@ -267,7 +306,7 @@ impl Table {
     }
 
     /// The record of that id, if it lives and is this account's.
-    fn find(&self, account: &Account, id: LegacyId, now: Moment) -> Option<RefMut<'_, LegacyId, Record>> {
+    fn find(&self, account: &Account, id: LegacyId, now: Moment) -> Option<RefMut<'_, LegacyId, Box<Record>>> {
         let mut record = self.records.get_mut(&id).filter(|record| record.account() == account)?;
         record.lives(now, &self.options).then_some(record)
     }
@@ -280,9 +319,7 @@ impl Table {
         // Answers only ever grow a record.
         self.bytes.fetch_add(record.bytes().saturating_sub(before), Ordering::Relaxed);
         if record.expires < record.queued {
-            let mut due = self.due();
-            due.remove(&(record.queued, id));
-            due.insert((record.expires, id));
+            self.due.shift(record.queued, record.expires, id);
             record.queued = record.expires;
         }
         Some(changed)
@@ -292,8 +329,8 @@ impl Table {
         match self.records.entry(id) {
             Entry::Vacant(vacant) => {
                 self.bytes.fetch_add(record.bytes(), Ordering::Relaxed);
-                self.due().insert((record.queued, id));
-                vacant.insert(record);
+                self.due.insert(record.queued, id);
+                vacant.insert(Box::new(record));
                 Ok(())
             }
             Entry::Occupied(_) => {
@@ -332,8 +369,17 @@ impl Table {
         self.leave(record.account());
     }
 
-    fn due(&self) -> MutexGuard<'_, BTreeSet<(Moment, LegacyId)>> {
-        // A panic while it was held leaves at worst a record that is looked at too late.
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_off(&self) -> Option<u64> {
+        if self.flights.fetch_add(1, Ordering::Relaxed) < self.options.flights_max {
+            return Some(self.flight_last.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        self.flights.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    fn look_ahead(&self, id: LegacyId, now: Moment, moment: Moment, expires: Moment) {
+        if now < moment && moment < expires {
+            self.ahead.insert(moment, id);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 
-use super::codes;
+use super::{Rate, codes};
 use crate::methods::{Method, Payload, Solution, Value};
 use crate::op::{Accepted, Failure, NativeId, Outcome, Solved};
 
@@ -20,6 +20,15 @@ pub struct Answer {
     pub status: u16,
     /// Body, bounded by the sender.
     pub body: Bytes,
+    /// What its headers say about the limit.
+    pub rate: Rate,
+}
+
+impl Answer {
+    /// An answer that says nothing about the limit.
+    pub fn new(status: u16, body: Bytes) -> Self {
+        Self { status, body, rate: Rate::default() }
+    }
 }
 
 /// Longest native id that is taken, in bytes. A UUID has 36.
@@ -42,7 +51,7 @@ pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
         other => other.map_err(|failure| meant(failure, method))?,
     };
     let native = members.get("taskId").and_then(scalar_text);
-    let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len())).map(|id| NativeId(Arc::from(id)));
+    let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len())).map(|id| NativeId::new(&id));
     let outcome = outcome(&members, method).ok().filter(|outcome| *outcome != Outcome::NotReady);
     if native.is_none() && outcome.is_none() {
         return Err(Failure::FateUnknown);
@@ -136,7 +145,8 @@ fn solved(members: &Map<String, Json>, method: &Method) -> Result<Solved, Failur
         Some((*legacy, text.to_owned()))
     });
     let cost = members.get("cost").and_then(scalar_text).and_then(|text| decimal(&text));
-    Ok(Solved { extras: extras.collect(), payload, cost })
+    let took_ms = members.get("solveTime").and_then(Json::as_u64);
+    Ok(Solved { extras: extras.collect(), payload, cost, took_ms })
 }
 
 /// What the row makes of a solution; the whole of it where the row makes nothing of it.

@@ -95,7 +95,7 @@ pub fn create_task(account: &Account, task: &Task) -> Call {
 
 /// `getTaskResult`.
 pub fn get_task_result(task: &TaskRef) -> Call {
-    let body = json!({ "clientKey": task.account.reveal(), "taskId": &*task.native.0 });
+    let body = json!({ "clientKey": task.account.reveal(), "taskId": task.native.to_string() });
     Call::new(Endpoint::GetTaskResult, &body)
 }
 
@@ -112,7 +112,7 @@ pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
     };
     let body = json!({
         "clientKey": task.account.reveal(),
-        "taskId": &*task.native.0,
+        "taskId": task.native.to_string(),
         "result": { "invalid": invalid, "message": message },
     });
     Call::new(Endpoint::FeedbackTask, &body)

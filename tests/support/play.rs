@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use capgate::budget::Budget;
+use capgate::clock::Clock;
 use capgate::config::Config;
 use capgate::gateway::{Gateway, SendError, Upstream};
 use capgate::ledger::Ledger;
@@ -49,7 +51,7 @@ impl Upstream for Scripted {
         Box::pin(async move {
             assert!(sent.is_ok(), "an upstream call after the end of the transcript");
             match answered.await {
-                Ok(UpstreamAnswer::Says { status, body }) => Ok(Answer { status, body: Bytes::from(body) }),
+                Ok(UpstreamAnswer::Says { status, body }) => Ok(Answer::new(status, Bytes::from(body))),
                 Ok(UpstreamAnswer::Refused) => Err(SendError { sent: false, what: "connect" }),
                 Ok(UpstreamAnswer::Reset | UpstreamAnswer::Raw(_)) | Err(_) => {
                     Err(SendError { sent: true, what: "no_answer" })
@@ -105,15 +107,17 @@ impl Player {
     pub(crate) fn in_process(lines: &[Line]) -> Self {
         let config = Config::load(None, environment(lines).into_iter()).expect("settings of the transcript");
         let (calls, arriving) = mpsc::unbounded_channel();
-        let ledger = Ledger::new(config.ledger_options(), config.follow_deadline());
+        let clock = Clock::start();
+        let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
         let gateway = Gateway::new(
-            config.legacy_limits(),
+            config.gateway_options(),
             ledger.clone(),
             Arc::new(Scripted { calls }),
+            Budget::new(config.budget_options()),
+            clock,
             Arc::new(Metrics::new()),
-            config.submit_wait(),
-            config.upstream.calls_max.size(),
         );
+        tokio::spawn(gateway.clone().keep_ahead());
         Self::new(Stage::InProcess { gateway, ledger }, arriving)
     }
 
