@@ -15,12 +15,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gateway", &["legacy", "ledger", "methods", "metrics", "native", "op"]),
     ("config", &["ledger", "legacy", "methods", "op", "sandbox"]),
     ("translate", &["legacy", "methods", "native", "op"]),
-    ("edge", &["config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox"]),
+    ("storm", &["legacy", "op", "sandbox"]),
+    ("edge", &["config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox", "storm"]),
 ];
 
 /// Words that would mean I/O, a clock or chance, and the modules that must be without them.
-const PURE: &[&str] =
-    &["methods/", "op.rs", "legacy/", "native/", "ledger/table.rs", "ledger/record.rs", "sandbox/", "translate.rs"];
+const PURE: &[&str] = &[
+    "methods/",
+    "op.rs",
+    "legacy/",
+    "native/",
+    "ledger/table.rs",
+    "ledger/record.rs",
+    "sandbox/",
+    "storm/",
+    "translate.rs",
+];
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",

@@ -15,6 +15,7 @@ mod documents;
 mod ledger;
 mod lifecycle;
 mod properties;
+mod storm;
 mod support;
 mod transcripts;
 mod translate;
