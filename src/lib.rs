@@ -29,4 +29,5 @@ pub mod metrics;
 pub mod native;
 pub mod op;
 pub mod sandbox;
+pub mod storm;
 pub mod translate;

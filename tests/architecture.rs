@@ -17,7 +17,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gateway", &["budget", "clock", "legacy", "ledger", "methods", "metrics", "native", "op"]),
     ("config", &["budget", "gateway", "ledger", "legacy", "methods", "op", "sandbox"]),
     ("translate", &["legacy", "methods", "native", "op"]),
-    ("edge", &["budget", "clock", "config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox"]),
+    ("storm", &["legacy", "op", "sandbox"]),
+    (
+        "edge",
+        &["budget", "clock", "config", "gateway", "ledger", "legacy", "metrics", "native", "op", "sandbox", "storm"],
+    ),
 ];
 
 /// Words that would mean I/O, a clock or chance, and the modules that must be without them.
@@ -28,9 +32,12 @@ const PURE: &[&str] = &[
     "native/",
     "ledger/table.rs",
     "ledger/record.rs",
+    "ledger/open.rs",
     "ledger/pacing.rs",
+    "ledger/queue.rs",
     "budget.rs",
     "sandbox/",
+    "storm/",
     "translate.rs",
 ];
 const IMPURE: &[&str] = &[

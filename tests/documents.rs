@@ -135,11 +135,12 @@ fn the_method_table_is_documented() {
 
 #[test]
 fn the_sandboxs_triggers_are_documented() {
-    use capgate::sandbox::triggers::{KEYS, SITE_KEYS};
+    use capgate::sandbox::triggers::{KEYS, SITE_KEYS, TAKES};
     let text = std::fs::read_to_string(root().join("docs/sandbox.md")).expect("docs/sandbox.md");
     for name in KEYS.iter().map(|(name, _)| name).chain(SITE_KEYS.iter().map(|(name, _)| name)) {
         assert!(text.contains(&format!("`{name}`")), "docs/sandbox.md lacks {name}");
     }
+    assert!(text.contains(&format!("`{TAKES}<milliseconds>`")), "docs/sandbox.md lacks {TAKES}");
 }
 
 #[test]

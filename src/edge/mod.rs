@@ -14,4 +14,5 @@ pub mod request;
 pub mod resolve;
 pub mod sandbox_app;
 pub mod serve;
+pub mod storm;
 pub mod upstream;

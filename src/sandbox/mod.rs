@@ -211,7 +211,10 @@ impl State {
         }
         self.created += 1;
         let random = mix(options.seed ^ mix(self.created));
-        let solve_ms = options.solve_ms_by_type.get(kind).copied().unwrap_or(options.solve_ms);
+        let solve_ms = match trigger {
+            Some(TaskTrigger::Takes(ms)) => ms,
+            _ => options.solve_ms_by_type.get(kind).copied().unwrap_or(options.solve_ms),
+        };
         let at_once = solve_ms == 0 || KeyTrigger::of(&key) == Some(KeyTrigger::Lightning);
         let task = Task {
             key,
@@ -335,7 +338,7 @@ fn text<'a>(members: &'a Map<String, Json>, name: &str) -> &'a str {
 }
 
 /// splitmix64: good enough to look random, and the same on every machine.
-fn mix(seed: u64) -> u64 {
+pub(crate) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -390,6 +393,20 @@ mod tests {
             post(&sandbox, "/getTaskResult", &json!({ "clientKey": "other", "taskId": created["taskId"] }), 3_000);
         assert_eq!((status, stranger["errorCode"].as_str()), (404, Some("ERROR_WRONG_CAPTCHA_ID")));
         assert_eq!(sandbox.counters()["pollsPerTaskMax"], 4);
+    }
+
+    #[test]
+    fn a_site_key_says_how_long_its_task_takes() {
+        let sandbox = sandbox(1_000, 0.0);
+        let (_, created) = create(&sandbox, "k", "sandbox-takes-250");
+        let ask = json!({ "clientKey": "k", "taskId": created["taskId"] });
+        let status = |now_ms| post(&sandbox, "/getTaskResult", &ask, now_ms).1["status"].clone();
+        assert_eq!([status(1_249), status(1_250)], ["processing", "ready"]);
+        assert_eq!(create(&sandbox, "k", "sandbox-takes-0").1["status"], "ready");
+        for odd in ["", "+5", "-5", "5s", "3600001"] {
+            assert_eq!(TaskTrigger::of(&format!("sandbox-takes-{odd}")), None, "{odd}");
+        }
+        assert_eq!(TaskTrigger::of("sandbox-takes-3600000"), Some(TaskTrigger::Takes(3_600_000)));
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub enum TaskTrigger {
     SubmitHangs,
     /// createTask takes the task and answers 502 with HTML.
     SubmitHtml,
+    /// The task takes this many milliseconds, whatever its type; zero: answered inside createTask.
+    Takes(u64),
 }
 
 /// The site keys.
@@ -88,9 +90,22 @@ pub const SITE_KEYS: &[(&str, TaskTrigger)] = &[
     ("sandbox-submit-html", TaskTrigger::SubmitHtml),
 ];
 
+/// What stands before the milliseconds in a site key that says how long its task takes.
+pub const TAKES: &str = "sandbox-takes-";
+/// The longest time that can be asked for so. A sandbox forgets a task after it.
+pub const TAKES_MS_MAX: u64 = 3_600_000;
+
 impl TaskTrigger {
     pub(super) fn of(text: &str) -> Option<Self> {
-        SITE_KEYS.iter().find(|(name, _)| *name == text).map(|(_, trigger)| *trigger)
+        let named = SITE_KEYS.iter().find(|(name, _)| *name == text).map(|(_, trigger)| *trigger);
+        named.or_else(|| Self::takes(text))
+    }
+
+    fn takes(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(TAKES)?;
+        // The standard library would take a plus sign as well.
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|ms| is_number && *ms <= TAKES_MS_MAX).map(Self::Takes)
     }
 
     /// What createTask says instead of taking the task.
