@@ -22,6 +22,8 @@ from harness.scenarios import SCENARIOS, Plan
 from harness.servers import REFERENCE, ROOT, WORK, BenchError, Kind
 
 RESULTS = WORK / "results.json"
+# Of runs that are shortened, which count for nothing.
+RESULTS_SHORT = WORK / "results-short.json"
 
 
 def arguments() -> argparse.Namespace:
@@ -94,7 +96,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def measure(plan: Plan, names: list[str], results: dict[str, object]) -> None:
+def measure(plan: Plan, names: list[str], results: dict[str, object], file: Path) -> None:
     """Runs scenarios; each one's results are kept as soon as it is over."""
     for name in names:
         plan.say(f"== {name}")
@@ -106,7 +108,7 @@ def measure(plan: Plan, names: list[str], results: dict[str, object]) -> None:
             continue
         if told is not None:
             results["scenarios"][name] = told
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            file.write_text(json.dumps(results, indent=1) + "\n")
             plan.say(f"== {name} took {time.monotonic() - began:.0f} s")
 
 
@@ -121,16 +123,14 @@ def main() -> int:
     """Measures, writes, and says what failed."""
     asked = arguments()
     WORK.mkdir(parents=True, exist_ok=True)
-    results = load_results()
     shortened = asked.quick or bool(asked.server)
-    if shortened:
-        results = {"scenarios": {}}
+    results = {"scenarios": {}} if shortened else load_results()
     failures: list[str] = []
     if not asked.report:
         allow_many_files()
         plan = plan_of(asked)
         results["machine"] = machine()
-        measure(plan, asked.only or list(SCENARIOS), results)
+        measure(plan, asked.only or list(SCENARIOS), results, RESULTS_SHORT if shortened else RESULTS)
         failures = plan.failures
     if not shortened:
         report.write(results)
