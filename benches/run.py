@@ -88,11 +88,11 @@ def machine() -> dict[str, str]:
         platform.machine(),
     )
     return {
-        "cpu": f"{cpu}, {os.cpu_count()} cores",
+        "processor": f"{cpu} with {os.cpu_count()} cores",
         "kernel": platform.release(),
         "nginx": first_line(["nginx", "-v"]).rpartition("/")[2],
         "node": first_line(["node", "--version"]),
-        "wrk": " ".join(first_line(["wrk", "-v"]).split()[:2]),
+        "wrk": first_line(["wrk", "-v"]).removeprefix("wrk ").partition(" ")[0].rpartition("/")[2],
     }
 
 

@@ -295,6 +295,14 @@ def storm(plan: Plan, server: Server, **settings: object) -> Row:
     return told
 
 
+def calls_per_task(upstream: Upstream, tasks: int) -> float:
+    """Calls that the upstream counted. None at all means that nothing was polled, which is no success."""
+    calls = upstream.polls()
+    if not calls:
+        raise BenchError("a storm that never reached the upstream")
+    return calls / tasks
+
+
 def default_capgate(plan: Plan) -> Kind:
     """capgate as it is by default."""
     return next(kind for kind in servers.all_kinds(plan.capgate) if kind.name == "capgate")
@@ -315,7 +323,7 @@ def amplification(plan: Plan) -> Row | None:
                 plan, gateway, tasks=10, clients=clients, every_ms=250, jitter=0.1,
                 seconds=seconds, solve_ms=seconds * 1000,
             )
-            said["counted_per_task"] = upstream.polls() / 10
+            said["counted_per_task"] = calls_per_task(upstream, 10)
         told[str(clients)] = said
         plan.say(f"  {clients:5} pollers: {said['counted_per_task']:.1f} upstream calls a task")
     return told
@@ -359,7 +367,7 @@ def ready_to_seen(plan: Plan) -> Row | None:
         storm(plan, gateway, **settings)
         upstream.reset()
         told = storm(plan, gateway, **settings)
-        told["counted_per_task"] = upstream.polls() / 100
+        told["counted_per_task"] = calls_per_task(upstream, 100)
     plan.say(f"  median {told['ready_to_seen_ms']['p50']} ms, {told['counted_per_task']} calls a task")
     return told
 
