@@ -5,7 +5,7 @@ CARGO ?= cargo
 TLS ?=
 TRIAL := target/self-signed
 
-.PHONY: help run test check clients fuzz tools
+.PHONY: help run test check clients fuzz bench tools
 
 help:
 	@echo "make run      build the release binary and run the gateway on loopback, before the embedded sandbox"
@@ -13,6 +13,7 @@ help:
 	@echo "make test     every test that needs no other service"
 	@echo "make check    format, lints and documents, as CI does"
 	@echo "make fuzz     a minute for each parser, seeded from the transcripts"
+	@echo "make bench    capgate against nginx and Lua, axum, Node and constant answers, about half an hour; docs/performance.md"
 	@echo "make clients  real client libraries against the built binary (needs the package registries)"
 
 # Pingora compiles zlib-ng, which needs cmake and a C compiler, whatever TLS it is built with.
@@ -43,3 +44,12 @@ clients: tools
 fuzz: tools
 	@sh tools/need.sh c++=g++
 	bash fuzz/run.sh 60
+
+# A module has no command; its file is as good.
+bench: tools
+	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk nginx=nginx-light node=nodejs npm=npm \
+	  /usr/lib/nginx/modules/ngx_http_lua_module.so=libnginx-mod-http-lua \
+	  /usr/share/lua/5.1/cjson/util.lua=lua-cjson
+	$(CARGO) build --release --locked --bin capgate
+	CARGO_TARGET_DIR=target/peers $(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml
+	python3 benches/run.py

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs Debian packages by name where a command is missing, and says so; does nothing else.
-#   need.sh COMMAND=PACKAGE[,PACKAGE…] …
+# Installs Debian packages by name where a command or a file is missing, and says so; does nothing else.
+#   need.sh COMMAND=PACKAGE[,PACKAGE…] /PATH/OF/A/FILE=PACKAGE …
 set -eu
 missing=""
 for need in "$@"; do
-  command -v "${need%%=*}" >/dev/null || missing="$missing $(echo "${need#*=}" | tr ',' ' ')"
+  command -v "${need%%=*}" >/dev/null || [ -e "${need%%=*}" ] || missing="$missing $(echo "${need#*=}" | tr ',' ' ')"
 done
 [ -n "$missing" ] || exit 0
 by_hand() {

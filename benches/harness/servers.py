@@ -1,0 +1,321 @@
+"""Servers under test and the upstream behind them: how each is started, watched and ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / "benches" / "peers"
+WORK = ROOT / "target" / "bench"
+PEER_PROGRAMS = ROOT / "target" / "peers" / "release"
+
+SERVER_CORE = "0"
+LOAD_CORE = "1"
+START_MAX_S = 60.0
+STOP_MAX_S = 5.0
+# Below the range that the kernel takes ports of outgoing connections from, which a load test uses up.
+PORTS = itertools.count(21000)
+
+
+class BenchError(Exception):
+    """Something cannot be measured, and why."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server that can be started."""
+
+    name: str
+    # What it does, for the report.
+    about: str
+    # Whether it does the job; otherwise it answers the same to everything.
+    is_shim: bool
+    # Port, upstream address, folder for its files → arguments and environment.
+    command: Callable[[int, str, Path], tuple[list[str], dict[str, str]]]
+    # What must be there before it can be started.
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class Server:
+    """A server that runs."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    admin: int | None = None
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def pids(self) -> list[int]:
+        """Its process and the children of that (nginx serves in one)."""
+        pid = self.process.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            children = []
+        return [pid, *map(int, children)]
+
+    def cpu_s(self) -> float:
+        """Processor time used so far."""
+        ticks = 0
+        for pid in self.pids():
+            # The name may hold blanks; what follows its bracket does not.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def rss_bytes(self) -> int:
+        """Memory in use."""
+        total = 0
+        for pid in self.pids():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    total += int(line.split()[1]) * 1024
+        return total
+
+    def metric(self, name: str) -> float | None:
+        """One of capgate's counters, all labels added up."""
+        if self.admin is None:
+            return None
+        with urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        found = [line for line in lines if line.startswith((name + " ", name + "{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+class Upstream:
+    """The sandbox, counted."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def counters(self) -> dict[str, int]:
+        """Requests by endpoint since the start."""
+        with urlopen(f"{self.url}/sandbox/counters", timeout=10) as answer:
+            return json.load(answer)
+
+    def polls(self) -> int:
+        """Calls of getTaskResult since the start."""
+        return self.counters()["getTaskResult"]
+
+    def reset(self) -> None:
+        """Sets the counters to zero."""
+        with urlopen(Request(f"{self.url}/sandbox/reset", method="POST"), timeout=10):
+            pass
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    for port in PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise BenchError("no free port")
+
+
+def pinned(core: str, command: list[str]) -> list[str]:
+    """The command, kept on one core."""
+    return ["taskset", "-c", core, *command]
+
+
+def launch(
+    name: str, command: list[str], environment: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Starts a process; what it says on standard output is thrown away, its errors are kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # Settings of whoever calls us must not leak into what is measured.
+    inherited = {key: text for key, text in os.environ.items() if not key.startswith("CAPGATE_")}
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            command,
+            env={**inherited, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+
+def wait_until_up(name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Waits until somebody accepts connections."""
+    deadline = time.monotonic() + START_MAX_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            said = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise BenchError(f"{name} ended at once: {' / '.join(said)}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise BenchError(f"{name} does not listen")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that we started, and waits for it."""
+    process.terminate()
+    try:
+        process.wait(STOP_MAX_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running(
+    name: str, core: str, port: int, command: list[str], environment: dict[str, str]
+) -> Iterator[Server]:
+    """A process on a core of its own, for as long as it is needed."""
+    log = WORK / "logs" / f"{name}.log"
+    process = launch(name, pinned(core, command), environment, log)
+    try:
+        wait_until_up(name, process, port, log)
+        yield Server(name, process, port, log)
+    finally:
+        stop(process)
+
+
+@contextmanager
+def upstream(capgate: Path, **settings: str | int) -> Iterator[Upstream]:
+    """The sandbox, with settings of its section."""
+    port = free_port()
+    environment = {
+        "CAPGATE_SANDBOX_LISTEN": f"127.0.0.1:{port}",
+        "CAPGATE_SANDBOX_REQUESTS_PER_10S": "1000000000",
+        "CAPGATE_LOG_ACCESS": "false",
+        "CAPGATE_SERVER_THREADS": "1",
+    }
+    for name, value in settings.items():
+        environment[f"CAPGATE_SANDBOX_{name.upper()}"] = str(value)
+    with running("sandbox", LOAD_CORE, port, [str(capgate), "sandbox"], environment):
+        yield Upstream(port)
+
+
+@contextmanager
+def server(kind: Kind, upstream_url: str) -> Iterator[Server]:
+    """A server under test."""
+    port = free_port()
+    command, environment = kind.command(port, upstream_url, WORK / kind.name)
+    with running(kind.name, SERVER_CORE, port, command, environment) as started:
+        admin = environment.get("CAPGATE_LISTEN_ADMIN")
+        started.admin = int(admin.rpartition(":")[2]) if admin else None
+        yield started
+
+
+@contextmanager
+def servers(kinds: list[Kind], upstream_url: str) -> Iterator[dict[str, Server]]:
+    """Several at once; one that is idle costs nothing."""
+    with ExitStack() as stack:
+        yield {kind.name: stack.enter_context(server(kind, upstream_url)) for kind in kinds}
+
+
+def capgate_kind(name: str, about: str, program: Path, **settings: str) -> Kind:
+    """capgate with settings."""
+
+    def command(port: int, upstream_url: str, _: Path) -> tuple[list[str], dict[str, str]]:
+        environment = {
+            "CAPGATE_LISTEN_HTTP": f"127.0.0.1:{port}",
+            "CAPGATE_LISTEN_HTTPS": "",
+            "CAPGATE_LISTEN_ADMIN": f"127.0.0.1:{free_port()}",
+            "CAPGATE_UPSTREAM_URL": upstream_url,
+            "CAPGATE_SERVER_THREADS": "1",
+            "CAPGATE_SERVER_CONNECTIONS_MAX": "20000",
+            **{f"CAPGATE_{key.upper()}": text for key, text in settings.items()},
+        }
+        return [str(program), "run"], environment
+
+    return Kind(name, about, True, command)
+
+
+def peer_kind(
+    name: str,
+    about: str,
+    arguments: Callable[[int, str, Path], list[str]],
+    is_shim: bool = True,
+    needs: tuple[str, ...] = (),
+    **environment: str,
+) -> Kind:
+    """A peer, started by its own command."""
+
+    def command(port: int, url: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+        return arguments(port, url, folder), environment
+
+    return Kind(name, about, is_shim, command, needs)
+
+
+REFERENCE = "pingora-constant"
+
+
+def all_kinds(capgate: Path) -> list[Kind]:
+    """Every server, the reference first."""
+    lua = PEERS / "nginx-lua" / "start"
+    axum = PEER_PROGRAMS / "axum_shim"
+    constant = PEER_PROGRAMS / "pingora_constant"
+    return [
+        peer_kind(
+            REFERENCE,
+            "Pingora, one constant answer to everything",
+            lambda port, _, __: [str(constant), str(port), "1"],
+            is_shim=False,
+            needs=(str(constant),),
+        ),
+        peer_kind(
+            "nginx-constant",
+            "nginx, one constant answer to everything",
+            lambda port, _, folder: [
+                str(PEERS / "nginx-constant" / "start"), str(port), str(folder)
+            ],
+            is_shim=False,
+            needs=("nginx",),
+        ),
+        capgate_kind("capgate", "as it is by default: a line in the log for each request", capgate),
+        capgate_kind("capgate-quiet", "`log.access = false`", capgate, log_access="false"),
+        peer_kind(
+            "nginx-lua",
+            "nginx and Lua, buffered access log",
+            lambda port, url, folder: [str(lua), str(port), url, str(folder)],
+            needs=("nginx",),
+        ),
+        peer_kind(
+            "nginx-lua-quiet",
+            "nginx and Lua, no access log",
+            lambda port, url, folder: [str(lua), str(port), url, str(folder)],
+            needs=("nginx",),
+            ACCESS_LOG="off",
+        ),
+        peer_kind(
+            "axum",
+            "axum, reqwest and moka, no access log",
+            lambda port, url, _: [str(axum), str(port), url, "1"],
+            needs=(str(axum),),
+        ),
+        peer_kind(
+            "node",
+            "Node, fastify and undici, no access log",
+            lambda port, url, folder: [
+                str(PEERS / "node" / "start"), str(port), url, str(folder)
+            ],
+            needs=("node", "npm"),
+        ),
+    ]
+
+
+def missing(kind: Kind) -> str | None:
+    """What it needs and is not there."""
+    return next((need for need in kind.needs if shutil.which(need) is None), None)
