@@ -54,6 +54,24 @@ pub struct Facts {
     pub path: Option<Path>,
 }
 
+/// How far a request got without waiting.
+#[derive(Debug)]
+pub enum Begun {
+    /// Answered.
+    Done(Reply, Facts),
+    /// Something has to be waited for.
+    Rest(Rest),
+}
+
+/// A request that is understood, and waits for something.
+#[derive(Debug)]
+pub struct Rest {
+    script: Script,
+    style: Style,
+    account: Account,
+    op: Op,
+}
+
 /// What the gateway itself decides. Defaults and reasons stand in `conf/capgate.toml`.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -113,20 +131,44 @@ impl Gateway {
 
     /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
     pub async fn handle(&self, inbound: &Inbound) -> (Reply, Facts) {
+        match self.begin(inbound) {
+            Begun::Done(reply, facts) => (reply, facts),
+            Begun::Rest(rest) => self.finish(rest).await,
+        }
+    }
+
+    /// Answers a request, if that needs no waiting: most polls.
+    pub fn begin(&self, inbound: &Inbound) -> Begun {
+        let done = |(reply, facts)| Begun::Done(reply, facts);
         let Some(script) = asked_of(inbound) else {
-            return self.turn_away(inbound);
+            return done(self.turn_away(inbound));
         };
         let request = legacy::decode(script, inbound, &self.limits);
-        let method = match &request.meaning {
-            Ok((_, Op::Submit(tasks))) => tasks.first().map(|task| task.method.name),
+        if request.unknown > 0 {
+            self.metrics.unknown_parameters.inc_by(request.unknown as u64);
+        }
+        let (account, op) = match request.meaning {
+            Ok(meaning) => meaning,
+            Err(failure) => return done(self.word(script, &Err(failure), request.style, None, None)),
+        };
+        if let Op::Poll(id) = op
+            && let Some((landing, path)) = self.ledger.glance(&account, id)
+        {
+            self.metrics.poll(path);
+            return done(self.word(script, &landing.map(Done::Polled), request.style, None, Some(path)));
+        }
+        Begun::Rest(Rest { script, style: request.style, account, op })
+    }
+
+    /// Answers what could not be answered at once.
+    pub async fn finish(&self, rest: Rest) -> (Reply, Facts) {
+        let Rest { script, style, account, op } = rest;
+        let method = match &op {
+            Op::Submit(tasks) => tasks.first().map(|task| task.method.name),
             _ => None,
         };
-        self.metrics.unknown_parameters.inc_by(request.unknown as u64);
-        let (result, path) = match request.meaning {
-            Ok((account, op)) => self.act(&account, op).await,
-            Err(failure) => (Err(failure), None),
-        };
-        self.word(script, &result, request.style, method, path)
+        let (result, path) = self.act(&account, op).await;
+        self.word(script, &result, style, method, path)
     }
 
     /// Words a refusal for a request whose body was not even read, in the style that its query asks for.

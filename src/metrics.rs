@@ -19,6 +19,10 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     polls: IntCounterVec,
+    /// The series that nearly all polls count for: looking one up takes longer than counting.
+    gets_not_ready: IntCounter,
+    gets_ok: IntCounter,
+    hits: IntCounter,
     upstream_calls: IntCounterVec,
     upstream_seconds: HistogramVec,
     shed: IntCounterVec,
@@ -70,18 +74,23 @@ impl Metrics {
         let upstream_seconds =
             HistogramVec::new(histogram.buckets(SECONDS.to_vec()), &["endpoint"]).expect("valid names");
         registry.register(Box::new(upstream_seconds.clone())).expect("distinct names");
-        let metrics = Self {
-            requests: counters(
-                "capgate_requests_total",
-                "Legacy requests answered, by script, action and outcome (ok, not_ready or the legacy code).",
-                &["script", "action", "outcome"],
-            ),
-            polls: counters(
-                "capgate_polls_total",
-                "Polled ids by how they were answered: hit (memory), stale (memory, while the upstream is asked \
+        let requests = counters(
+            "capgate_requests_total",
+            "Legacy requests answered, by script, action and outcome (ok, not_ready or the legacy code).",
+            &["script", "action", "outcome"],
+        );
+        let polls = counters(
+            "capgate_polls_total",
+            "Polled ids by how they were answered: hit (memory), stale (memory, while the upstream is asked \
                  behind), follow (a flight under way), miss (a new flight), unknown (no such task).",
-                &["path"],
-            ),
+            &["path"],
+        );
+        let metrics = Self {
+            gets_not_ready: requests.with_label_values(&["res", "get", "not_ready"]),
+            gets_ok: requests.with_label_values(&["res", "get", "ok"]),
+            hits: polls.with_label_values(&[Path::Hit.label()]),
+            requests,
+            polls,
             upstream_calls: counters(
                 "capgate_upstream_calls_total",
                 "Native calls by endpoint and result: ok, refused, rate_limited, unusable, or why none came.",
@@ -143,12 +152,19 @@ impl Metrics {
 
     /// Counts a legacy request.
     pub fn request(&self, facts: &Facts) {
-        self.requests.with_label_values(&[facts.script, facts.action, facts.outcome]).inc();
+        match (facts.script, facts.action, facts.outcome) {
+            ("res", "get", "not_ready") => self.gets_not_ready.inc(),
+            ("res", "get", "ok") => self.gets_ok.inc(),
+            (script, action, outcome) => self.requests.with_label_values(&[script, action, outcome]).inc(),
+        }
     }
 
     /// Counts a polled id.
     pub fn poll(&self, path: Path) {
-        self.polls.with_label_values(&[path.label()]).inc();
+        match path {
+            Path::Hit => self.hits.inc(),
+            other => self.polls.with_label_values(&[other.label()]).inc(),
+        }
     }
 
     /// Counts a native call.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::app::{Handler, Response, Unserved};
+use super::app::{Begun, Handler, Response, Unserved};
 use super::listener::Connections;
 use super::request::Received;
 use crate::budget::Budget;
@@ -54,7 +54,23 @@ impl AdminApp {
 
 #[async_trait]
 impl Handler for AdminApp {
-    async fn handle(&self, request: &Received) -> Response {
+    type Rest = ();
+
+    fn begin(&self, request: &Received) -> Begun<()> {
+        Begun::Done(self.answer(request))
+    }
+
+    async fn finish(&self, request: &Received, (): ()) -> Response {
+        self.answer(request)
+    }
+
+    fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
+        text(413, "text/plain; charset=utf-8", Bytes::new())
+    }
+}
+
+impl AdminApp {
+    fn answer(&self, request: &Received) -> Response {
         let plain = |status, body: &'static str| text(status, "text/plain; charset=utf-8", body.into());
         match (request.inbound.verb, request.inbound.path.as_str()) {
             (Verb::Get, "/metrics") => self.metrics(),
@@ -67,12 +83,8 @@ impl Handler for AdminApp {
             _ => plain(404, "no such page: /metrics, /livez, /readyz\n"),
         }
     }
-
-    async fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
-        text(413, "text/plain; charset=utf-8", Bytes::new())
-    }
 }
 
 fn text(status: u16, content_type: &'static str, body: Bytes) -> Response {
-    Response { status, headers: vec![("Content-Type", content_type.to_owned())], body, facts: None }
+    Response { status, content_type: Some(content_type), body, ..Response::default() }
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
 use pingora::protocols::{Digest, Stream};
@@ -16,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::app::{App, Handler};
 use super::listener::{LINGER, told_to_stop};
+use super::session::h2_options;
 
 /// What a client of HTTP/2 begins with (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,7 +37,7 @@ pub(super) async fn serve<H: Handler>(
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
-    let Ok(Ok(mut connection)) = timeout(header_timeout, handshake(stream, app.h2_options())).await else {
+    let Ok(Ok(mut connection)) = timeout(header_timeout, handshake(stream, Some(h2_options()))).await else {
         return;
     };
     let mut streams = JoinSet::new();
@@ -55,7 +55,7 @@ pub(super) async fn serve<H: Handler>(
                 Ok(Some(H2Accept::Session(session))) => {
                     let (app, shutdown) = (Arc::clone(app), shutdown.clone());
                     streams.spawn(async move {
-                        app.process_new_http(ServerSession::new_http2(session), &shutdown).await;
+                        app.serve_http2(ServerSession::new_http2(session), &shutdown).await;
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_MAX => malformed += 1,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::app::{Handler, Response, Told, Unserved};
-use super::log::ACCESS;
+use super::app::{Begun, Handler, Response, Told, Unserved};
+use super::log::Access;
 use super::request::Received;
-use crate::gateway::{Facts, Gateway};
+use crate::gateway::{self, Facts, Gateway, Rest};
 use crate::legacy::{Reply, Script};
 use crate::op::Failure;
 
@@ -15,22 +15,32 @@ use crate::op::Failure;
 #[derive(Debug)]
 pub struct LegacyApp {
     gateway: Gateway,
+    access: Option<Access>,
 }
 
 impl LegacyApp {
-    /// Puts the gateway behind HTTP.
-    pub fn new(gateway: Gateway) -> Arc<Self> {
-        Arc::new(Self { gateway })
+    /// Puts the gateway behind HTTP, with a line for each request where that is wanted.
+    pub fn new(gateway: Gateway, access: Option<Access>) -> Arc<Self> {
+        Arc::new(Self { gateway, access })
     }
 }
 
 #[async_trait]
 impl Handler for LegacyApp {
-    async fn handle(&self, request: &Received) -> Response {
-        response(self.gateway.handle(&request.inbound).await)
+    type Rest = Rest;
+
+    fn begin(&self, request: &Received) -> Begun<Rest> {
+        match self.gateway.begin(&request.inbound) {
+            gateway::Begun::Done(reply, facts) => Begun::Done(response((reply, facts))),
+            gateway::Begun::Rest(rest) => Begun::Rest(rest),
+        }
     }
 
-    async fn refuse(&self, request: &Received, why: Unserved) -> Response {
+    async fn finish(&self, _request: &Received, rest: Rest) -> Response {
+        response(self.gateway.finish(rest).await)
+    }
+
+    fn refuse(&self, request: &Received, why: Unserved) -> Response {
         let failure = match (why, Script::of(&request.inbound.path)) {
             // Only an image makes a submit that large.
             (Unserved::TooBig, Some(Script::In)) => Failure::ImageTooBig,
@@ -42,32 +52,14 @@ impl Handler for LegacyApp {
         response(self.gateway.refuse(&request.inbound, failure))
     }
 
-    fn written(&self, told: &Told) {
-        let Some(facts) = &told.facts else { return };
-        log::info!(
-            target: ACCESS,
-            peer = told.peer.as_str(),
-            verb = told.verb,
-            http = told.version,
-            script = facts.script,
-            action = facts.action,
-            method = facts.method.unwrap_or("-"),
-            outcome = facts.outcome,
-            path = facts.path.map_or("-", crate::ledger::Path::label),
-            status = u64::from(told.status),
-            bytes_in = told.bytes_in as u64,
-            bytes_out = told.bytes_out as u64,
-            micros = u64::try_from(told.took.as_micros()).unwrap_or(u64::MAX);
-            "request"
-        );
+    fn told(&self, told: Told) {
+        if let Some(access) = &self.access {
+            access.told(told);
+        }
     }
 }
 
 fn response((reply, facts): (Reply, Facts)) -> Response {
-    let mut headers: Vec<(&'static str, String)> =
-        reply.headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    if let Some(content_type) = reply.content_type {
-        headers.push(("Content-Type", content_type.to_owned()));
-    }
-    Response { status: reply.status, headers, body: reply.body, facts: Some(facts) }
+    let Reply { status, content_type, headers, body } = reply;
+    Response { status, content_type, fixed: headers, headers: Vec::new(), body, facts: Some(facts) }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::apps::ServerApp;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use super::app::{App, Handler, Options};
 use super::h2;
+use super::http1::{self, Next};
 
 /// How long an idle connection is still listened to once the process shuts down: long enough for a request that was on
 /// its way when it began.
@@ -75,35 +77,31 @@ impl<H: Handler> ServerApp for Listener<H> {
             self.shed.inc();
             return None;
         }
-        let is_h2 = if stream.get_ssl_digest().is_some() {
-            Some(matches!(stream.selected_alpn_proto(), Some(ALPN::H2)))
-        } else {
-            self.begins_with_preface(&mut stream, shutdown).await
-        };
-        if is_h2? {
-            h2::serve(&self.app, stream, shutdown, self.header_timeout, self.idle_timeout).await;
-            return None;
+        // In the clear, the first bytes tell.
+        let mut is_h2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let mut read = BytesMut::new();
+        let mut patience = self.header_timeout;
+        while !is_h2 {
+            match http1::serve(&self.app, &mut stream, &mut read, shutdown, patience).await {
+                Next::Close => return None,
+                Next::Session => (stream, read) = self.app.serve_http1(stream, read, shutdown).await?,
+                Next::Http2 => {
+                    is_h2 = true;
+                    stream = unread(stream, &read)?;
+                }
+            }
+            patience = self.idle_timeout;
         }
-        self.app.process_new(stream, shutdown).await
+        h2::serve(&self.app, stream, shutdown, self.header_timeout, self.idle_timeout).await;
+        None
     }
 }
 
-impl<H> Listener<H> {
-    /// Whether a client in the clear speaks HTTP/2; nothing, if it says too little in time. No more is waited for than
-    /// tells: no method of HTTP/1 that is answered begins like the preface.
-    async fn begins_with_preface(&self, stream: &mut Stream, shutdown: &ShutdownWatch) -> Option<bool> {
-        let peek = async {
-            let mut first = [0; 3];
-            stream.try_peek(&mut first).await.ok()?;
-            if !h2::PREFACE.starts_with(&first) {
-                return Some(false);
-            }
-            let mut preface = [0; h2::PREFACE.len()];
-            stream.try_peek(&mut preface).await.ok()?;
-            Some(preface == *h2::PREFACE)
-        };
-        unless_told_to_stop(timeout(self.header_timeout, peek), shutdown).await?.ok()?
-    }
+/// Puts bytes back in front of a connection in the clear.
+fn unread(stream: Stream, read: &[u8]) -> Option<Stream> {
+    let mut stream = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
+    stream.rewind(read);
+    Some(stream)
 }
 
 /// Waits for something that a client may or may not do; once the process shuts down, for [`LINGER`] and no longer.

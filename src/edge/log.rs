@@ -1,50 +1,99 @@
 //! The log: one line per request and per event, as JSON or as text, on standard output.
 //!
-//! Lines are written by a thread of their own behind a bounded queue: a log that cannot be written loses lines, which
-//! are counted, and never delays a request. Nothing a client sent reaches a line but its address; fields are from closed
-//! sets or numbers. As a second fence, [`redact`] masks whatever looks like a key in messages of other crates.
+//! Lines are composed and written by a thread of their own, some twenty times a second, from a bounded queue: a request
+//! costs the log a push, no more, and a log that cannot be written loses lines, which are counted, and never delays one.
+//! Nothing a client sent reaches a line but its address; fields are from closed sets or numbers. As a second fence,
+//! [`redact`] masks whatever looks like a key in messages of other crates.
 
 use std::io::Write;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use log::kv::{Key, VisitSource};
 use log::{Level, LevelFilter, Metadata, Record};
+use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use serde_json::{Map, Value as Json};
 
+use super::app::Told;
 use crate::config::{LogFormat, LogLevel};
+use crate::ledger::Path;
 
-/// Lines that may wait to be written. At 300 bytes each this is 5 MB.
-const QUEUE_LINES: usize = 16_384;
+/// Lines that may wait to be written: some 15 MB.
+const QUEUE_LINES: usize = 65_536;
+
+/// How long lines wait for others before they are written. A wake-up of another thread costs more than a poll.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Longest line, in bytes; what is longer is cut.
 const LINE_BYTES_MAX: usize = 4_096;
 
-/// Target of access lines, which are switched on and off apart from the level.
-pub const ACCESS: &str = "access";
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something waits, and nothing did before; or somebody waits for what was written.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: Vec<Entry>,
+    /// Flushes that were asked for, and done.
+    flushes: (u64, u64),
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(String),
+    Request(DateTime<Utc>, Told),
+}
+
+impl Queue {
+    /// `false`: it is full.
+    fn push(&self, entry: Entry) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.entries.len() >= QUEUE_LINES {
+            return false;
+        }
+        waiting.entries.push(entry);
+        if waiting.entries.len() == 1 {
+            self.changed.notify_all();
+        }
+        true
+    }
+}
+
+/// Where requests are told of.
+#[derive(Clone, Debug)]
+pub struct Access {
+    queue: Arc<Queue>,
+    dropped: IntCounter,
+}
+
+impl Access {
+    /// Notes a request, to be written later.
+    pub fn told(&self, told: Told) {
+        if !self.queue.push(Entry::Request(now(), told)) {
+            self.dropped.inc();
+        }
+    }
+}
 
 /// The sink behind the `log` crate.
 struct Sink {
     format: LogFormat,
-    access: bool,
     level: LevelFilter,
-    queue: SyncSender<Message>,
+    queue: Arc<Queue>,
     dropped: IntCounter,
-}
-
-enum Message {
-    Line(String),
-    /// Answered once everything before it is written.
-    Flush(SyncSender<()>),
 }
 
 /// Ends with the process: [`Log::flush`] writes out what is queued.
 #[derive(Clone, Debug)]
 pub struct Log {
-    queue: Arc<Mutex<SyncSender<Message>>>,
+    queue: Arc<Queue>,
+    dropped: IntCounter,
 }
 
 impl Log {
@@ -52,11 +101,12 @@ impl Log {
     ///
     /// # Errors
     /// When there is a logger already, or no thread can be had.
-    pub fn start(format: LogFormat, access: bool, level: LogLevel, dropped: IntCounter) -> Result<Self, String> {
-        let (queue, lines) = sync_channel(QUEUE_LINES);
+    pub fn start(format: LogFormat, level: LogLevel, dropped: IntCounter) -> Result<Self, String> {
+        let queue = Arc::new(Queue::default());
+        let lines = Arc::clone(&queue);
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_lines(&lines))
+            .spawn(move || write_lines(&lines, format))
             .map_err(|error| format!("no thread for the log: {error}"))?;
         let level = match level {
             LogLevel::Error => LevelFilter::Error,
@@ -64,36 +114,35 @@ impl Log {
             LogLevel::Info => LevelFilter::Info,
             LogLevel::Debug => LevelFilter::Debug,
         };
-        let sink = Sink { format, access, level, queue: queue.clone(), dropped };
+        let sink = Sink { format, level, queue: Arc::clone(&queue), dropped: dropped.clone() };
         log::set_boxed_logger(Box::new(sink)).map_err(|error| error.to_string())?;
-        // Access lines are switched apart from the level, and are of the level info.
-        log::set_max_level(if access { level.max(LevelFilter::Info) } else { level });
+        log::set_max_level(level);
         // The default hook prints the panic's own words, which may quote what a peer sent.
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             log::error!(place = place.as_str(); "panic");
         }));
-        Ok(Self { queue: Arc::new(Mutex::new(queue)) })
+        Ok(Self { queue, dropped })
     }
 
-    /// Waits until everything logged so far is written, at most two seconds.
+    /// Where requests are told of.
+    pub fn access(&self) -> Access {
+        Access { queue: Arc::clone(&self.queue), dropped: self.dropped.clone() }
+    }
+
+    /// Waits until everything logged so far is written, at most two seconds: a pipe that nobody reads is never written.
     pub fn flush(&self) {
         const PATIENCE: Duration = Duration::from_secs(2);
-        let (done, wait) = sync_channel(1);
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // From a thread of its own, which may be left behind: a pipe that nobody reads fills the queue for ever.
-        let flush = std::thread::Builder::new().spawn(move || queue.send(Message::Flush(done)));
-        if flush.is_ok() {
-            let _ = wait.recv_timeout(PATIENCE);
-        }
+        let mut waiting = self.queue.waiting.lock();
+        waiting.flushes.0 += 1;
+        let mine = waiting.flushes.0;
+        self.queue.changed.notify_all();
+        let _ = self.queue.changed.wait_while_for(&mut waiting, |waiting| waiting.flushes.1 < mine, PATIENCE);
     }
 }
 
 impl log::Log for Sink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        if metadata.target() == ACCESS {
-            return self.access;
-        }
         // Below `warn`, Pingora logs raw request bytes.
         let is_ours = metadata.target().starts_with("capgate");
         metadata.level() <= self.level && (is_ours || metadata.level() <= Level::Warn)
@@ -107,7 +156,7 @@ impl log::Log for Sink {
             LogFormat::Json => json_line(record),
             LogFormat::Text => text_line(record),
         };
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Line(line)) {
+        if !self.queue.push(Entry::Line(line)) {
             self.dropped.inc();
         }
     }
@@ -120,25 +169,62 @@ fn is_noise(record: &Record<'_>) -> bool {
     record.args().as_str() == Some("failed to acquire reusable stream")
 }
 
-fn write_lines(lines: &Receiver<Message>) {
+/// Writes what waits, for ever.
+#[expect(clippy::disallowed_methods, reason = "the log's own thread serves nobody")]
+fn write_lines(queue: &Queue, format: LogFormat) {
     let mut out = std::io::BufWriter::new(std::io::stdout());
+    let mut entries = Vec::new();
     loop {
-        match lines.recv_timeout(Duration::from_millis(100)) {
-            // A closed standard output is no reason to stop serving.
-            Ok(Message::Line(line)) => drop(writeln!(out, "{line}")),
-            Ok(Message::Flush(done)) => {
-                let _ = out.flush();
-                let _ = done.send(());
+        let flush = {
+            let mut waiting = queue.waiting.lock();
+            let is_idle = |waiting: &mut Waiting| waiting.entries.is_empty() && waiting.flushes.0 == waiting.flushes.1;
+            queue.changed.wait_while(&mut waiting, is_idle);
+            if waiting.flushes.0 == waiting.flushes.1 {
+                drop(waiting);
+                std::thread::sleep(GATHER);
+                waiting = queue.waiting.lock();
             }
-            Err(RecvTimeoutError::Timeout) => drop(out.flush()),
-            Err(RecvTimeoutError::Disconnected) => return,
+            std::mem::swap(&mut entries, &mut waiting.entries);
+            waiting.flushes.0
+        };
+        for entry in entries.drain(..) {
+            // A closed standard output is no reason to stop serving.
+            let _ = match entry {
+                Entry::Line(line) => writeln!(out, "{line}"),
+                Entry::Request(at, told) => write_request(&mut out, format, at, &told),
+            };
         }
+        let _ = out.flush();
+        queue.waiting.lock().flushes.1 = flush;
+        queue.changed.notify_all();
+    }
+}
+
+/// One request. All texts are from closed sets, so that nothing has to be escaped.
+fn write_request(out: &mut impl Write, format: LogFormat, at: DateTime<Utc>, told: &Told) -> std::io::Result<()> {
+    let Some(facts) = &told.facts else { return Ok(()) };
+    let time = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let peer = told.peer.map(|peer| peer.to_string()).unwrap_or_default();
+    let (verb, http, script, action, outcome) = (told.verb, told.version, facts.script, facts.action, facts.outcome);
+    let (method, path) = (facts.method.unwrap_or("-"), facts.path.map_or("-", Path::label));
+    let Told { status, bytes_in, bytes_out, .. } = told;
+    let micros = told.took.as_micros();
+    match format {
+        LogFormat::Json => writeln!(
+            out,
+            r#"{{"time":"{time}","level":"access","message":"request","peer":"{peer}","verb":"{verb}","http":"{http}","script":"{script}","action":"{action}","method":"{method}","outcome":"{outcome}","path":"{path}","status":{status},"bytes_in":{bytes_in},"bytes_out":{bytes_out},"micros":{micros}}}"#
+        ),
+        LogFormat::Text => writeln!(
+            out,
+            "{time} access request peer={peer} verb={verb} http={http} script={script} action={action} \
+             method={method} outcome={outcome} path={path} status={status} bytes_in={bytes_in} \
+             bytes_out={bytes_out} micros={micros}"
+        ),
     }
 }
 
 fn level(record: &Record<'_>) -> &'static str {
     match record.level() {
-        _ if record.target() == ACCESS => "access",
         Level::Error => "error",
         Level::Warn => "warn",
         Level::Info => "info",
@@ -146,9 +232,13 @@ fn level(record: &Record<'_>) -> &'static str {
     }
 }
 
-fn time() -> String {
+fn now() -> DateTime<Utc> {
     #[expect(clippy::disallowed_methods, reason = "wall-clock time is for people who read logs, and for nothing else")]
-    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+    Utc::now()
+}
+
+fn time() -> String {
+    now().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 fn json_line(record: &Record<'_>) -> String {
@@ -156,7 +246,7 @@ fn json_line(record: &Record<'_>) -> String {
     members.insert("time".to_owned(), time().into());
     members.insert("level".to_owned(), level(record).into());
     members.insert("message".to_owned(), message(record).into());
-    if !record.target().starts_with("capgate") && record.target() != ACCESS {
+    if !record.target().starts_with("capgate") {
         members.insert("target".to_owned(), record.target().into());
     }
     for (key, value) in fields(record) {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 mod h2;
+mod http1;
 pub mod legacy_app;
 pub mod listener;
 pub mod log;
@@ -14,5 +15,6 @@ pub mod request;
 pub mod resolve;
 pub mod sandbox_app;
 pub mod serve;
+mod session;
 pub mod storm;
 pub mod upstream;

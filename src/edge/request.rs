@@ -11,8 +11,6 @@ use crate::legacy::{Inbound, Verb};
 pub struct Received {
     /// What the dialect needs.
     pub inbound: Inbound,
-    /// Address of the client's socket, for the log.
-    pub peer: String,
 }
 
 /// Most headers of a request, and bytes of all of them. Real clients send below 20, and 2 kB.
@@ -39,28 +37,30 @@ pub(super) fn is_acceptable(session: &ServerSession) -> bool {
 
 pub(super) fn received(session: &ServerSession) -> Received {
     let header = session.req_header();
-    let target = header.raw_path();
+    let verb = match header.method.as_str() {
+        "GET" => Verb::Get,
+        "POST" => Verb::Post,
+        "OPTIONS" => Verb::Options,
+        _ => Verb::Other,
+    };
+    let content_type = session.get_header_bytes("content-type");
+    Received { inbound: inbound(verb, header.raw_path(), content_type, Bytes::new()) }
+}
+
+/// Takes a target apart.
+pub(super) fn inbound(verb: Verb, target: &[u8], content_type: &[u8], body: Bytes) -> Inbound {
     let (path, query) = match memchr::memchr(b'?', target) {
         Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
         None => (target, &b""[..]),
     };
     // The fragment is a browser's own business; a client that sends one means nothing by it.
     let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
-    let content_type = session.get_header_bytes("content-type");
-    Received {
-        inbound: Inbound {
-            verb: match header.method.as_str() {
-                "GET" => Verb::Get,
-                "POST" => Verb::Post,
-                "OPTIONS" => Verb::Options,
-                _ => Verb::Other,
-            },
-            path: String::from_utf8_lossy(path).into_owned(),
-            query: Bytes::copy_from_slice(query),
-            content_type: Bytes::copy_from_slice(content_type),
-            body: Bytes::new(),
-        },
-        peer: session.client_addr().map(ToString::to_string).unwrap_or_default(),
+    Inbound {
+        verb,
+        path: String::from_utf8_lossy(path).into_owned(),
+        query: Bytes::copy_from_slice(query),
+        content_type: Bytes::copy_from_slice(content_type),
+        body,
     }
 }
 

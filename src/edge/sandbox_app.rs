@@ -10,7 +10,7 @@ use chrono::Utc;
 use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
-use super::app::{Handler, Response, Unserved};
+use super::app::{Begun, Handler, Response, Unserved};
 use super::request::Received;
 use crate::legacy::Verb;
 use crate::sandbox::Sandbox;
@@ -45,18 +45,24 @@ impl SandboxApp {
         #[expect(clippy::disallowed_methods, reason = "the header holds a Unix time")]
         let reset = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + reset;
         let headers = vec![
-            ("Content-Type", reply.content_type.to_owned()),
             ("X-RateLimit-Limit", limit.to_string()),
             ("X-RateLimit-Remaining", remaining.to_string()),
             ("X-RateLimit-Reset", reset.to_string()),
         ];
-        Response { status: reply.status, headers, body: Bytes::from(reply.body), facts: None }
+        let body = Bytes::from(reply.body);
+        Response { status: reply.status, content_type: Some(reply.content_type), headers, body, ..Response::default() }
     }
 }
 
 #[async_trait]
 impl Handler for SandboxApp {
-    async fn handle(&self, request: &Received) -> Response {
+    type Rest = ();
+
+    fn begin(&self, _request: &Received) -> Begun<()> {
+        Begun::Rest(())
+    }
+
+    async fn finish(&self, request: &Received, (): ()) -> Response {
         match (request.inbound.verb, request.inbound.path.as_str()) {
             (Verb::Get, "/sandbox/counters") => {
                 let mut counters = self.sandbox.counters();
@@ -75,12 +81,11 @@ impl Handler for SandboxApp {
         }
     }
 
-    async fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
+    fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
         json(413, "{}".to_owned())
     }
 }
 
 fn json(status: u16, body: String) -> Response {
-    let headers = vec![("Content-Type", "application/json".to_owned())];
-    Response { status, headers, body: Bytes::from(body), facts: None }
+    Response { status, content_type: Some("application/json"), body: Bytes::from(body), ..Response::default() }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pingora::listeners::ListenerConfig;
 use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
@@ -23,7 +24,7 @@ use super::admin::{AdminApp, Observed};
 use super::app::{self, Handler};
 use super::legacy_app::LegacyApp;
 use super::listener::{Connections, Listener};
-use super::log::Log;
+use super::log::{Access, Log};
 use super::sandbox_app::SandboxApp;
 use super::upstream::{self, NativeUpstream};
 use crate::budget::Budget;
@@ -55,7 +56,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let log = start_log(config, &metrics)?;
     let runtime = runtime(config)?;
     let ran = runtime.block_on(async {
-        let serving = gateway(config, metrics)?;
+        let serving = gateway(config, metrics, config.log.access.then(|| log.access()))?;
         serving.until_told().await.map(|()| serving)
     });
     end(runtime, ran, &log)
@@ -88,7 +89,7 @@ fn end(runtime: tokio::runtime::Runtime, ran: Result<Serving, ServeError>, log: 
 
 fn start_log(config: &Config, metrics: &Metrics) -> Result<Log, ServeError> {
     let log = &config.log;
-    Log::start(log.format, log.access, log.level, metrics.log_lines_dropped.clone()).map_err(ServeError)
+    Log::start(log.format, log.level, metrics.log_lines_dropped.clone()).map_err(ServeError)
 }
 
 fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, ServeError> {
@@ -109,7 +110,7 @@ fn raise_file_limit() {
 }
 
 /// Binds and starts everything that the gateway consists of. Called inside of a tokio runtime.
-fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError> {
+fn gateway(config: &Config, metrics: Arc<Metrics>, access: Option<Access>) -> Result<Serving, ServeError> {
     raise_file_limit();
     let mut serving = Serving::new(config, &metrics);
     let url = match &config.upstream.url.0 {
@@ -128,7 +129,7 @@ fn gateway(config: &Config, metrics: Arc<Metrics>) -> Result<Serving, ServeError
         clock,
         Arc::clone(&metrics),
     );
-    let app = LegacyApp::new(gateway.clone());
+    let app = LegacyApp::new(gateway.clone(), access);
     let admin = AdminApp::new(Observed {
         metrics,
         ledger: ledger.clone(),
@@ -259,7 +260,9 @@ impl Serving {
         socket.set_nonblocking(true).map_err(refuse)?;
         let bound = socket.local_addr().map_err(refuse)?;
         self.fds.lock().add(bound.to_string(), socket.into_raw_fd());
-        let mut endpoint = ListenerConfig::tcp(bound.to_string());
+        // Whole requests are read at once, and answers written at once: a buffer for each connection, idle ones included,
+        // would only cost memory.
+        let mut endpoint = ListenerConfig::tcp(bound.to_string()).l4_buffer(L4BufferSettings::unbuffered());
         if let Some(tls) = tls {
             endpoint = endpoint.tls(tls);
         }

@@ -189,14 +189,18 @@ impl Table {
         }
     }
 
-    /// Decides what becomes of a poll. Takes one shard lock, which it shares with others, unless a flight may have to be
-    /// begun or followed.
-    pub fn admit(&self, account: &Account, id: LegacyId, now: Moment) -> Admit {
-        let glance = match self.records.get(&id) {
+    /// What becomes of a poll that neither begins nor follows a flight, if this is one. Takes one shard lock, which it
+    /// shares with others.
+    pub fn glance(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Admit> {
+        match self.records.get(&id) {
             Some(record) if record.account() == account => record.glance(now, &self.options),
-            _ => return Admit::Unknown,
-        };
-        if let Some(admit) = glance {
+            _ => Some(Admit::Unknown),
+        }
+    }
+
+    /// Decides what becomes of a poll.
+    pub fn admit(&self, account: &Account, id: LegacyId, now: Moment) -> Admit {
+        if let Some(admit) = self.glance(account, id, now) {
             return admit;
         }
         let Some(mut record) = self.find(account, id, now) else {

@@ -4,6 +4,8 @@
 //! and everything behind it (account, ledger, native call, log) uses that one result, so that no two of them can see
 //! different requests. Reading is total: any bytes give a form or a refusal, in work bounded by [`FormLimits`].
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -57,20 +59,23 @@ pub struct File {
     pub bytes: Bytes,
 }
 
+/// A name and a text, borrowed from the request where they stand there as they are.
+type Pair<'i> = (Cow<'i, str>, Cow<'i, str>);
+
 /// Parameters of one request.
 #[derive(Clone, Debug, Default)]
-pub struct Form {
-    query: Vec<(String, String)>,
-    body: Vec<(String, String)>,
+pub struct Form<'i> {
+    query: Vec<Pair<'i>>,
+    body: Vec<Pair<'i>>,
     files: Vec<File>,
 }
 
-impl Form {
+impl<'i> Form<'i> {
     /// Reads query and body. What could be read before a refusal is in the form all the same, so that the refusal can
     /// be worded in the style that was asked for.
     ///
     /// The body of a GET is not read, as in PHP, which the legacy service is written in.
-    pub fn read(inbound: &Inbound, limits: &FormLimits) -> (Self, Result<(), Failure>) {
+    pub fn read(inbound: &'i Inbound, limits: &FormLimits) -> (Self, Result<(), Failure>) {
         let mut form = Self::default();
         let mut result = urlencoded(&inbound.query, limits.pairs_max, &mut form.query, "query");
         if result.is_ok() && inbound.verb == Verb::Post && !inbound.body.is_empty() {
@@ -83,12 +88,12 @@ impl Form {
     ///
     /// Empty text is present; the word `undefined`, which JavaScript clients send for what they do not have, is not.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let last = |pairs: &'_ [(String, String)]| pairs.iter().rposition(|(key, _)| key == name);
+        let last = |pairs: &'_ [Pair<'i>]| pairs.iter().rposition(|(key, _)| key == name);
         let pair = match last(&self.body) {
             Some(at) => self.body.get(at),
             None => last(&self.query).and_then(|at| self.query.get(at)),
         };
-        pair.map(|(_, text)| text.as_str()).filter(|text| *text != "undefined")
+        pair.map(|(_, text)| &**text).filter(|text| *text != "undefined")
     }
 
     /// The text of a parameter without the white space around it, if there is any text.
@@ -115,17 +120,17 @@ impl Form {
             Some(start..start + inner.len())
         };
         let pairs = self.query.iter().chain(&self.body);
-        let found = pairs.filter_map(|(key, text)| Some((key.get(member(key)?)?, text.as_str())));
+        let found = pairs.filter_map(|(key, text)| Some((key.get(member(key)?)?, &**text)));
         found.collect()
     }
 
     /// The names of everything that was said.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let pairs = self.query.iter().chain(&self.body).map(|(name, _)| name.as_str());
+        let pairs = self.query.iter().chain(&self.body).map(|(name, _)| &**name);
         pairs.chain(self.files.iter().map(|file| file.name.as_str()))
     }
 
-    fn read_body(&mut self, inbound: &Inbound, pairs_max: usize) -> Result<(), Failure> {
+    fn read_body(&mut self, inbound: &'i Inbound, pairs_max: usize) -> Result<(), Failure> {
         let content_type = String::from_utf8_lossy(&inbound.content_type);
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         // 2captcha-node posts JSON and calls it multipart, without a boundary.
@@ -149,7 +154,7 @@ impl Form {
             if part.is_file {
                 self.files.push(File { name: part.name, bytes: part.bytes });
             } else {
-                self.body.push((part.name, String::from_utf8_lossy(&part.bytes).into_owned()));
+                self.body.push((part.name.into(), String::from_utf8_lossy(&part.bytes).into_owned().into()));
             }
         }
         Ok(())
@@ -172,23 +177,21 @@ impl Form {
                 Json::String(text) => text,
                 Json::Array(_) | Json::Object(_) => value.to_string(),
             };
-            self.body.push((name, text));
+            self.body.push((name.into(), text.into()));
         }
         Ok(())
     }
 }
 
 /// Reads `name=text&…`, at most so many pairs.
-fn urlencoded(
-    bytes: &[u8],
+fn urlencoded<'i>(
+    bytes: &'i [u8],
     pairs_max: usize,
-    pairs: &mut Vec<(String, String)>,
+    pairs: &mut Vec<Pair<'i>>,
     place: &'static str,
 ) -> Result<(), Failure> {
     let mut parsed = url::form_urlencoded::parse(bytes);
-    for (name, text) in parsed.by_ref().take(pairs_max) {
-        pairs.push((name.into_owned(), text.into_owned()));
-    }
+    pairs.extend(parsed.by_ref().take(pairs_max));
     if parsed.next().is_none() { Ok(()) } else { Err(Failure::Parameter(place)) }
 }
 
@@ -238,8 +241,9 @@ mod tests {
         }
     }
 
-    fn form(content_type: &str, query: &str, body: &str) -> Form {
-        let (form, result) = Form::read(&inbound(content_type, query, body), &LIMITS);
+    fn form(content_type: &str, query: &str, body: &str) -> Form<'static> {
+        let inbound = Box::leak(Box::new(inbound(content_type, query, body)));
+        let (form, result) = Form::read(inbound, &LIMITS);
         result.expect("a form that can be read");
         form
     }

@@ -4,6 +4,7 @@
 //! number and an id or a price is a string, since clients test them so (2captcha docs, python-rucaptcha, 2captcha-java).
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 
@@ -37,16 +38,21 @@ const OPEN: &[(&str, &str)] = &[("Access-Control-Allow-Origin", "*")];
 
 /// Words a result.
 pub fn render(result: &Result<Done, Failure>, style: Style) -> Reply {
-    let worded = Worded::of(result, style.place);
-    let body = match style.notation {
-        Notation::Text => worded.text,
-        Notation::Json => worded.json(),
+    let body = match (result, style.notation) {
+        // Nearly every answer, worded once.
+        (Ok(Done::Polled(Outcome::NotReady)), Notation::Text) => Bytes::from_static(NOT_READY.as_bytes()),
+        (Ok(Done::Polled(Outcome::NotReady)), Notation::Json) => {
+            static JSON: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(Worded::bare(0, NOT_READY).json()));
+            JSON.clone()
+        }
+        (result, Notation::Text) => Bytes::from(Worded::of(result, style.place).text),
+        (result, Notation::Json) => Bytes::from(Worded::of(result, style.place).json()),
     };
     Reply {
         status: 200,
         content_type: Some(if style.notation == Notation::Json { JSON } else { TEXT }),
         headers: if style.open_to_browsers { OPEN } else { &[] },
-        body: Bytes::from(body),
+        body,
     }
 }
 

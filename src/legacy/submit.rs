@@ -95,7 +95,7 @@ pub(super) fn decode(form: &Form, limits: &SubmitLimits) -> Result<Vec<Task>, Fa
 
 /// `method=`, or what its absence means: the legacy service's documented forms, and 2captcha-go and -javascript, leave it
 /// out where a file, a body or a question is sent.
-fn method_name(form: &Form) -> Option<&str> {
+fn method_name<'f>(form: &'f Form<'_>) -> Option<&'f str> {
     // Trimmed: unicaps sends a space behind one of its names.
     let said = form.said("method");
     if form.said("textcaptcha").is_some() && matches!(said, None | Some("post" | "base64")) {
