@@ -47,7 +47,7 @@ fuzz: tools
 
 # A module has no command; its file is as good.
 bench: tools
-	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk nginx=nginx-light node=nodejs npm=npm \
+	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk valgrind=valgrind nginx=nginx-light node=nodejs npm=npm \
 	  /usr/lib/nginx/modules/ngx_http_lua_module.so=libnginx-mod-http-lua \
 	  /usr/share/lua/5.1/cjson/util.lua=lua-cjson
 	$(CARGO) build --release --locked --bin capgate
