@@ -45,11 +45,12 @@ fuzz: tools
 	@sh tools/need.sh c++=g++
 	bash fuzz/run.sh 60
 
-# A module has no command; its file is as good.
+# A module has no command; its file is as good. Sizes are the same in every profile, and that of the tests is compiled already.
 bench: tools
-	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk nginx=nginx-light node=nodejs npm=npm \
+	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk valgrind=valgrind nginx=nginx-light node=nodejs npm=npm \
 	  /usr/lib/nginx/modules/ngx_http_lua_module.so=libnginx-mod-http-lua \
 	  /usr/share/lua/5.1/cjson/util.lua=lua-cjson
 	$(CARGO) build --release --locked --bin capgate
 	CARGO_TARGET_DIR=target/peers $(CARGO) build --release --locked --manifest-path benches/peers/rust/Cargo.toml
+	$(CARGO) bench --profile dev --locked --bench records
 	python3 benches/run.py

@@ -379,6 +379,47 @@ fn a_pingback_is_kept_with_its_task_and_charged() {
     assert_eq!((table.census().bytes, table.pingback(LegacyId(7))), (0, None));
 }
 
+/// Whoever guesses ids costs no memory, and pushes nobody out of a table that is full.
+#[test]
+fn random_ids_neither_grow_the_table_nor_push_out_real_records() {
+    const RECORDS: u64 = 1_000;
+    let records = usize::try_from(RECORDS).expect("small");
+    let table = Table::new(Options {
+        records_max: records,
+        account_records_max: records,
+        bytes_max: usize::MAX,
+        flights_max: records,
+        ..OPTIONS
+    });
+    let accounts = ["A", "B", "C"].map(|key| Account::new(key).expect("a key"));
+    let mut random = Random(1);
+    let real: HashMap<LegacyId, &Account> =
+        std::iter::repeat_with(|| LegacyId(100_000_000_000 + random.next(900_000_000_000)))
+            .zip(accounts.iter().cycle())
+            .take(records)
+            .collect();
+    assert_eq!(real.len(), records, "a seed that makes an id twice");
+    for (id, account) in &real {
+        table.open(*id, account, row(), Moment(0)).expect("room");
+        table.bind(*id, NativeId::new(&format!("native {id}")), Moment(0));
+    }
+    let (census, recount) = (table.census(), table.recount());
+    for step in 0..100 * RECORDS {
+        // Of other accounts too, and of one that has no record at all.
+        let asks = accounts.get(usize::try_from(step % 4).expect("small")).cloned();
+        let asks = asks.unwrap_or_else(|| Account::new("D").expect("a key"));
+        let id = LegacyId(100_000_000_000 + random.next(900_000_000_000));
+        if !real.contains_key(&id) {
+            assert!(matches!(table.admit(&asks, id, Moment(1 + step % 100)), Admit::Unknown), "{id} is nobody's");
+        }
+    }
+    assert_eq!((table.census(), table.recount()), (census, recount));
+    assert_eq!(table.open(LegacyId(1), &accounts[0], row(), Moment(100)), Err(NotOpened::Full));
+    for (id, account) in real {
+        assert!(!matches!(table.admit(account, id, Moment(100)), Admit::Unknown), "{id} was pushed out");
+    }
+}
+
 /// Real threads: whatever they do, one flight per task, and every poll that waits is woken.
 #[test]
 fn threads_share_one_flight() {

@@ -380,7 +380,7 @@ def instructions(plan: Plan) -> Row | None:
         return None
     environment = {**os.environ, "CAPGATE": str(plan.capgate)}
     said = subprocess.run(
-        ["sh", str(script)], env=environment, capture_output=True, text=True, check=False
+        ["bash", str(script)], env=environment, capture_output=True, text=True, check=False
     )
     if said.returncode:
         raise BenchError(f"benches/instructions.sh failed: {said.stderr.strip()[-200:]}")

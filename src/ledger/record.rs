@@ -89,9 +89,9 @@ enum Report {
     Recorded(Verdict),
 }
 
-/// What a record is charged beyond its answer: itself with its allocation, and its places in the map and the queue, which
-/// are half empty at their worst. `cargo bench --bench records` compares it with what is really allocated.
-pub(super) const RECORD_BYTES: usize = size_of::<Record>() + 16 + 2 * 17 + 2 * size_of::<(Moment, LegacyId)>();
+/// What a record is charged beyond its answer: itself with its allocation, and its places in the map and the two queues,
+/// which are half empty at their worst. `cargo bench --bench records` compares it with what is really allocated.
+pub(super) const RECORD_BYTES: usize = size_of::<Record>() + 16 + 2 * 17 + 4 * size_of::<(Moment, LegacyId)>();
 
 /// How a flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
