@@ -45,7 +45,7 @@ fuzz: tools
 	@sh tools/need.sh c++=g++
 	bash fuzz/run.sh 60
 
-# A module has no command; its file is as good. Sizes are the same in every profile, and that of the tests is compiled already.
+# A module has no command; its file is as good. Sizes are the same in every profile, and the tests have compiled theirs.
 bench: tools
 	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk valgrind=valgrind nginx=nginx-light node=nodejs npm=npm \
 	  /usr/lib/nginx/modules/ngx_http_lua_module.so=libnginx-mod-http-lua \

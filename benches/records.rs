@@ -1,8 +1,10 @@
 //! What a record of the ledger costs in memory, and that polls of ids that nobody was given cost nothing.
 //!
-//! `cargo bench --profile dev --bench records` takes a million records and ten million such polls; `-- 100000` takes fewer
-//! records, `-- --quick` fewer polls. The sizes do not depend on the profile. What is counted is what the table asked the allocator for, and what the kernel gave the
-//! process for it; the two differ by what the allocator adds to each block. Fails where memory is not what it should be.
+//! `cargo bench --profile dev --bench records` takes a million records and ten million such polls; `-- 100000` takes
+//! fewer records, `-- --quick` fewer polls. The sizes do not depend on the profile.
+//!
+//! What is counted is what the table asked the allocator for, and what the kernel gave the process for it; the two differ
+//! by what the allocator adds to each block. Fails where memory is not what it should be.
 #![expect(clippy::print_stdout, reason = "figures for whoever ran it")]
 
 use std::alloc::System;
