@@ -112,6 +112,10 @@ const SHARE_MS: u64 = 1_000;
 const BURST: f64 = 0.2;
 /// How far below the limit that the upstream says we stay, for what others send from our address.
 const MARGIN: f64 = 0.95;
+/// Lowest limit that is believed, as in the configuration: below it, a bucket would hold less than one token.
+const LIMIT_MIN: f64 = 10.0;
+/// The part of the bucket that strangers leave to those who are known.
+const STRANGERS_LEAVE: f64 = 0.5;
 /// Most accounts that are told apart.
 const ACCOUNTS_MAX: usize = 100_000;
 /// Longest pause that the upstream can ask for, so that a slip of it does not silence us for a day.
@@ -135,8 +139,12 @@ struct State {
     refusals: u32,
     calls: usize,
     second_began: Moment,
-    /// Accounts with a request under way, or that wanted one in this second or the last.
+    /// When an answer came last.
+    heard: Moment,
+    /// Accounts with a request under way, or that wanted one in this second or the last. Those whose key the upstream has
+    /// not accepted yet are one: whoever makes keys up does not get a share with each.
     accounts: HashMap<Account, Use>,
+    strangers: Use,
 }
 
 /// What one account uses.
@@ -146,13 +154,16 @@ struct Use {
     this_second: u32,
     last_second: u32,
     wanted_this_second: bool,
+    /// Of the strangers: whether there were any in the last second.
+    is_there: bool,
 }
 
 /// The right to one request; its place is given back when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     budget: Arc<Budget>,
-    account: Account,
+    /// Nobody, for a stranger.
+    account: Option<Account>,
     class: Class,
 }
 
@@ -162,8 +173,13 @@ impl Drop for Permit {
         if self.class != Class::Poll {
             state.calls -= 1;
         }
-        if let Some(account) = state.accounts.get_mut(&self.account) {
-            account.under_way -= 1;
+        match &self.account {
+            None => state.strangers.under_way -= 1,
+            Some(account) => {
+                if let Some(one) = state.accounts.get_mut(account) {
+                    one.under_way -= 1;
+                }
+            }
         }
     }
 }
@@ -180,17 +196,24 @@ impl Budget {
             refusals: 0,
             calls: 0,
             second_began: Moment(0),
+            heard: Moment(0),
             accounts: HashMap::new(),
+            strangers: Use::default(),
         };
         Arc::new(Self { options, state: Mutex::new(state) })
     }
 
-    /// Takes the right to one request.
+    /// Takes the right to one request, for an account whose key the upstream has accepted before, or for a stranger.
     ///
     /// # Errors
     /// Why there is none now.
-    pub fn take(self: &Arc<Self>, class: Class, account: &Account, now: Moment) -> Result<Permit, Shed> {
+    pub fn take(self: &Arc<Self>, class: Class, account: Option<&Account>, now: Moment) -> Result<Permit, Shed> {
         let mut state = self.state();
+        if now.since(state.heard) > WINDOW_MS {
+            // Whatever it said of its limit was about a window that is over; with too low a limit nothing would ever be
+            // asked that could correct it.
+            state.limit = f64::from(self.options.requests_per_10s);
+        }
         state.turn(now);
         if now < state.paused_until {
             return Err(Shed::Paused);
@@ -204,12 +227,14 @@ impl Budget {
         if one.under_way >= self.options.account_calls_max {
             return Err(Shed::AccountCalls);
         }
-        let left = tokens - size * class.reserve();
+        // Strangers leave the half of it to those who are known.
+        let reserve = if account.is_some() { class.reserve() } else { STRANGERS_LEAVE };
+        let left = tokens - size * reserve;
         if left < 1.0 {
             return Err(Shed::Rate);
         }
         // One that is alone, or asks while there is plenty, has no share to keep to.
-        let is_short = left < size * (1.0 - class.reserve()) / 2.0;
+        let is_short = left < size * (1.0 - reserve) / 2.0;
         if is_short && share.is_some_and(|share| one.used(passed) >= share) {
             return Err(Shed::Share);
         }
@@ -219,22 +244,24 @@ impl Budget {
         if class != Class::Poll {
             state.calls += 1;
         }
-        Ok(Permit { budget: Arc::clone(self), account: account.clone(), class })
+        Ok(Permit { budget: Arc::clone(self), account: account.cloned(), class })
     }
 
     /// Notes what an answer says about the limit; `is_refused` is a 429.
     pub fn note(&self, rate: &Rate, is_refused: bool, now: Moment) {
         let mut state = self.state();
         state.turn(now);
+        state.heard = state.heard.max(now);
         if let Some(limit) = rate.limit.filter(|limit| *limit > 0) {
-            state.limit = f64::from(self.options.requests_per_10s).min(f64::from(limit) * MARGIN).max(1.0);
+            state.limit = f64::from(self.options.requests_per_10s).min((f64::from(limit) * MARGIN).max(LIMIT_MIN));
         }
         if let Some(remaining) = rate.remaining {
             state.tokens = state.tokens.min(f64::from(remaining));
         }
         let pause_ms = if is_refused {
-            let doubled = self.options.pause_ms << state.refusals.min(7);
-            state.refusals += 1;
+            // One that comes within a pause was sent before it, and is no news.
+            state.refusals += u32::from(now >= state.paused_until);
+            let doubled = self.options.pause_ms << (state.refusals.saturating_sub(1)).min(7);
             rate.retry_after_ms.or(rate.reset_ms).unwrap_or(doubled).min(PAUSE_MAX_MS)
         } else {
             state.refusals = 0;
@@ -268,11 +295,13 @@ impl State {
         let seconds = now.since(self.second_began) / SHARE_MS;
         if seconds > 0 {
             self.second_began = self.second_began.after_ms(seconds * SHARE_MS);
-            self.accounts.retain(|_, one| {
+            let is_there = |one: &mut Use| {
                 one.last_second = if seconds == 1 { one.this_second } else { 0 };
                 one.this_second = 0;
                 one.under_way > 0 || (std::mem::take(&mut one.wanted_this_second) && seconds == 1)
-            });
+            };
+            self.accounts.retain(|_, one| is_there(one));
+            self.strangers.is_there = is_there(&mut self.strangers);
         }
     }
 
@@ -282,7 +311,11 @@ impl State {
     }
 
     /// The account, which is there from now on even if it gets nothing: one that storms has to see it.
-    fn asks(&mut self, account: &Account) -> &mut Use {
+    fn asks(&mut self, account: Option<&Account>) -> &mut Use {
+        let Some(account) = account else {
+            self.strangers.wanted_this_second = true;
+            return &mut self.strangers;
+        };
         if !self.accounts.contains_key(account) && self.accounts.len() >= ACCOUNTS_MAX {
             // More accounts than requests: none has a share that could be kept to.
             self.accounts.retain(|_, one| one.under_way > 0);
@@ -295,7 +328,8 @@ impl State {
     /// What each account may use of a second when all that are there want more; nothing for one that is alone.
     fn share(&self) -> Option<f64> {
         let all = self.limit * to_float(SHARE_MS) / to_float(WINDOW_MS);
-        (self.accounts.len() > 1).then(|| all / to_float(self.accounts.len() as u64))
+        let sharers = self.accounts.len() + usize::from(self.strangers.is_there || self.strangers.wanted_this_second);
+        (sharers > 1).then(|| all / to_float(sharers as u64))
     }
 }
 
@@ -325,7 +359,7 @@ mod tests {
 
     /// How many requests leave out of so many that are tried at a moment, each over at once.
     fn leave(budget: &Arc<Budget>, class: Class, who: &Account, tries: usize, now: u64) -> usize {
-        (0..tries).filter(|_| budget.take(class, who, Moment(now)).is_ok()).count()
+        (0..tries).filter(|_| budget.take(class, Some(who), Moment(now)).is_ok()).count()
     }
 
     #[test]
@@ -352,7 +386,7 @@ mod tests {
             order.by_ref().map(|class| leave(&budget, *class, &one, 500, 0)).collect::<Vec<_>>(),
             [160, 20, 10, 10]
         );
-        assert_eq!(budget.take(Class::Poll, &one, Moment(0)).expect_err("empty"), Shed::Rate);
+        assert_eq!(budget.take(Class::Poll, Some(&one), Moment(0)).expect_err("empty"), Shed::Rate);
     }
 
     #[test]
@@ -377,7 +411,7 @@ mod tests {
         let one = account("a");
         let silent = Rate::default();
         budget.note(&Rate { retry_after_ms: Some(3_000), ..silent }, true, Moment(0));
-        assert_eq!(budget.take(Class::Submit, &one, Moment(2_999)).expect_err("paused"), Shed::Paused);
+        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_999)).expect_err("paused"), Shed::Paused);
         assert_eq!(leave(&budget, Class::Submit, &one, 1, 3_000), 1);
         budget.note(&silent, true, Moment(3_000));
         assert_eq!(
@@ -398,8 +432,14 @@ mod tests {
         budget.note(&Rate { limit: Some(100), remaining: Some(3), ..Rate::default() }, false, Moment(0));
         assert_eq!(leave(&budget, Class::Submit, &one, 50, 0), 3);
         budget.note(&Rate { remaining: Some(0), reset_ms: Some(2_000), ..Rate::default() }, false, Moment(10));
-        assert_eq!(budget.take(Class::Submit, &one, Moment(2_009)).expect_err("nothing left"), Shed::Paused);
+        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_009)).expect_err("nothing left"), Shed::Paused);
+        let silent = Rate { limit: Some(100), ..Rate::default() };
+        budget.note(&silent, false, Moment(60_000));
         assert_eq!(leave(&budget, Class::Submit, &one, 50, 60_000), 19, "the limit of 100 is forgotten");
+        // A limit too low to be asked about again is not believed, and none is for ever.
+        budget.note(&Rate { limit: Some(1), ..Rate::default() }, false, Moment(60_000));
+        assert!(leave(&budget, Class::Poll, &one, 50, 65_000) >= 1, "silenced by a limit of 1");
+        assert!(leave(&budget, Class::Poll, &one, 200, 90_000) > 100, "a limit of long ago");
     }
 
     #[test]
@@ -407,7 +447,7 @@ mod tests {
         let options = Options { requests_per_10s: 1_000, calls_max: 3, account_calls_max: 2, pause_ms: 500 };
         let budget = Budget::new(options);
         let (one, two, three) = (account("a"), account("b"), account("c"));
-        let take = |class, who| budget.take(class, who, Moment(0));
+        let take = |class, who| budget.take(class, Some(who), Moment(0));
         let held = [take(Class::Submit, &one), take(Class::Poll, &one)];
         assert_eq!(take(Class::Poll, &one).expect_err("two at once"), Shed::AccountCalls);
         let more = [take(Class::Submit, &two), take(Class::Report, &two)];
@@ -416,6 +456,28 @@ mod tests {
         drop(held);
         assert!(take(Class::Submit, &one).is_ok());
         drop(more);
+    }
+
+    #[test]
+    fn refusals_of_one_overload_count_once() {
+        let budget = budget(1_000);
+        (0..8).for_each(|_| budget.note(&Rate::default(), true, Moment(0)));
+        assert_eq!(leave(&budget, Class::Submit, &account("a"), 1, 500), 1);
+    }
+
+    #[test]
+    fn keys_that_are_made_up_take_nothing_from_those_that_are_known() {
+        let budget = budget(1_000);
+        let known = account("known");
+        let mut of_strangers = 0;
+        for now in (0..20_000).step_by(5) {
+            of_strangers += (0..10).filter(|_| budget.take(Class::Submit, None, Moment(now)).is_ok()).count();
+            if now % 50 == 0 {
+                assert_eq!(leave(&budget, Class::Poll, &known, 1, now), 1, "shed at {now} ms");
+            }
+        }
+        assert!(of_strangers > 900, "{of_strangers}: what the known ones do not want is not used");
+        assert!(budget.state().accounts.len() <= 1);
     }
 
     #[test]

@@ -114,7 +114,7 @@ section! {
         answer_bytes_max: Ranged<1_024, 67_108_864> = Ranged(1_048_576),
         requests_per_10s: Ranged<10, 10_000_000> = Ranged(9_500),
         calls_max: Ranged<1, 1_000_000> = Ranged(2_048),
-        account_calls_max: Ranged<1, 1_000_000> = Ranged(2_048),
+        account_calls_max: Ranged<1, 1_000_000> = Ranged(512),
         pause_ms: Ranged<0, 60_000> = Ranged(500),
         balance_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
         refused_ttl_ms: Ranged<0, 600_000> = Ranged(10_000),
@@ -128,7 +128,7 @@ section! {
     LedgerSection {
         poll_interval_min_ms: Ranged<0, 60_000> = Ranged(250),
         poll_interval_max_ms: Ranged<0, 600_000> = Ranged(5_000),
-        poll_cost_ms: Ranged<1, 60_000> = Ranged(40),
+        poll_cost_ms: Ranged<1, 60_000> = Ranged(30),
         polls_max: Ranged<1, 65_535> = Ranged(100),
         stale_ms: Ranged<0, 60_000> = Ranged(2_000),
         recent_ms: Ranged<0, 60_000> = Ranged(2_000),

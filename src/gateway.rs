@@ -2,6 +2,7 @@
 
 mod balance;
 mod group;
+mod keys;
 mod outlet;
 
 use std::future::Future;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use self::balance::Balances;
-use self::outlet::{Outlet, Refused};
+use self::keys::Keys;
+use self::outlet::Outlet;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ledger::table::Landing;
@@ -112,11 +114,11 @@ impl Gateway {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let refused = Refused::new(options.refused_ttl_ms);
+        let keys = Keys::new(options.refused_ttl_ms);
         Self {
             limits: Arc::new(options.limits),
             ledger,
-            outlet: Arc::new(Outlet { upstream, metrics: Arc::clone(&metrics), budget, clock, refused }),
+            outlet: Arc::new(Outlet { upstream, metrics: Arc::clone(&metrics), budget, clock, keys }),
             balances: Arc::new(Balances::new(options.balance_ttl_ms)),
             metrics,
             submit_wait: options.submit_wait,

@@ -276,7 +276,7 @@ pub enum Failure {
     TaskUnsupported,
     /// Nobody can take the task now.
     NoProviders,
-    /// The upstream, or we for it, refuse for load.
+    /// The upstream, or we for it, refuse for load; or nothing could be sent. Surely nothing was taken.
     Shed,
     /// The upstream did not answer in a way that can be used. On a submit: it surely did not accept.
     Unavailable,

@@ -17,7 +17,7 @@ use crate::documents::bless;
 
 /// As in `conf/capgate.toml`.
 const ADAPTIVE: Pacing =
-    Pacing { floor_ms: 250, ceiling_ms: 5_000, poll_cost_ms: 40, polls_max: 100, life_ms: 1_800_000 };
+    Pacing { floor_ms: 250, ceiling_ms: 5_000, poll_cost_ms: 30, polls_max: 100, life_ms: 1_800_000 };
 
 const CLIENT_EVERY_MS: u64 = 250;
 const FLIGHT_MS: u64 = 50;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::binary::Binary;
@@ -49,6 +49,16 @@ async fn ambiguous_or_foreign_http_is_refused_without_an_answer_of_ours() {
         let answer = raw(binary.http, bytes.as_bytes()).await.expect("a connection");
         assert!(answer.starts_with("HTTP/1.1 400") || answer.is_empty(), "{bytes:?} was answered {answer:?}");
     }
+    // Java's HttpClient and `curl --http2` offer this with every request in the clear, and go on with HTTP/1.1.
+    let offer = "GET /res.php?key=K HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                 HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n";
+    let mut stream = TcpStream::connect(binary.http).await.expect("a connection");
+    stream.write_all(offer.as_bytes()).await.expect("written");
+    let mut answer = vec![0; 4_096];
+    let bytes = stream.read(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..bytes]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(stream);
     let many = format!("GET /res.php HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(80));
     assert!(raw(binary.http, many.as_bytes()).await.expect("a connection").starts_with("HTTP/1.1 400"));
     binary.stop().await;

@@ -2,8 +2,8 @@
 //! one write. Everything else goes to [`super::session`], byte for byte as it came: what is ambiguous is judged in one
 //! place only, and what is judged here means one thing to everybody.
 //!
-//! A poll is answered without a timer being set, a lock being waited for, or a task being spawned; an idle connection holds
-//! no buffer.
+//! A poll is answered without a timer being set or a task being spawned; an idle connection holds a kilobyte of buffers at
+//! most.
 
 use std::cell::Cell;
 use std::io;
@@ -19,6 +19,7 @@ use pingora::http::StatusCode;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::app::{ALWAYS, App, Begun, Handler, Response, Told};
@@ -47,13 +48,14 @@ pub(super) enum Next {
 }
 
 /// Serves requests until one comes that is not for here. `read` is what was read and not served; `patience` is how long to
-/// wait for the first request.
+/// wait for the first request; a connection that `is_new` may turn out to speak HTTP/2.
 pub(super) async fn serve<H: Handler>(
     app: &App<H>,
     stream: &mut Stream,
     read: &mut BytesMut,
     shutdown: &ShutdownWatch,
     patience: Duration,
+    is_new: bool,
 ) -> Next {
     let mut deadline = now() + patience;
     let mut alarm = Alarm::new(deadline);
@@ -61,18 +63,19 @@ pub(super) async fn serve<H: Handler>(
     let mut is_stopping = false;
     let mut peer = None;
     let mut out = Vec::new();
+    let mut may_be_http2 = is_new;
     loop {
         let request = match parse(read, app.options.body_bytes_max) {
             Parsed::Whole(request) => request,
-            Parsed::Other => return Next::Session,
-            Parsed::Http2 => return Next::Http2,
+            Parsed::Http2 if may_be_http2 => return Next::Http2,
+            Parsed::Other | Parsed::Http2 => return Next::Session,
             Parsed::Part => {
                 let woken = std::future::poll_fn(|context| {
                     if let Poll::Ready(result) = fill(stream, read, context) {
                         return Poll::Ready(Woken::Read(result));
                     }
                     // Both wake this task already, as long as neither has.
-                    if alarm.is_set(context) && (is_stopping || !*shutdown.borrow()) {
+                    if alarm.is_set(deadline, context) && (is_stopping || !*shutdown.borrow()) {
                         return Poll::Pending;
                     }
                     if !is_stopping && told_to_stop.as_mut().poll(context).is_ready() {
@@ -88,6 +91,7 @@ pub(super) async fn serve<H: Handler>(
                 }
             }
         };
+        may_be_http2 = false;
         let began = now();
         let is_last = request.is_last || *shutdown.borrow();
         let response = match app.begin(&request.received) {
@@ -96,14 +100,8 @@ pub(super) async fn serve<H: Handler>(
         };
         out.clear();
         encode(&response, is_last, &mut out);
-        let written = timeout(app.options.write_timeout, async {
-            stream.write_all(&out).await?;
-            stream.flush().await
-        });
-        if !matches!(written.await, Ok(Ok(()))) {
-            return Next::Close;
-        }
-        let ended = now();
+        let answered = now();
+        let written = write(stream, &out, app.options.write_timeout).await;
         app.handler.told(Told {
             facts: response.facts,
             peer: *peer.get_or_insert_with(|| peer_of(stream)),
@@ -116,16 +114,19 @@ pub(super) async fn serve<H: Handler>(
             status: response.status,
             bytes_in: request.received.inbound.body.len(),
             bytes_out: response.body.len(),
-            took: ended - began,
+            took: answered - began,
         });
+        if written.is_err() {
+            return Next::Close;
+        }
         if is_last {
             // The client has to see the end only after the answer.
             let _ = timeout(app.options.write_timeout, stream.shutdown()).await;
             return Next::Close;
         }
-        deadline = ended + app.options.idle_timeout;
-        if read.is_empty() && read.capacity() > KEPT_BYTES {
-            *read = BytesMut::new();
+        deadline = answered + app.options.idle_timeout;
+        if read.capacity() > KEPT_BYTES && read.len() < KEPT_BYTES {
+            *read = BytesMut::from(&**read);
         }
         if out.capacity() > KEPT_BYTES {
             out = Vec::new();
@@ -133,6 +134,18 @@ pub(super) async fn serve<H: Handler>(
         // One client with many requests in its pipe must not hold up the others of this thread.
         tokio::task::consume_budget().await;
     }
+}
+
+/// Writes an answer; each step of it within its time.
+async fn write(stream: &mut Stream, mut answer: &[u8], step: Duration) -> io::Result<()> {
+    while !answer.is_empty() {
+        let bytes = timeout(step, stream.write(answer)).await??;
+        if bytes == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        answer = answer.get(bytes..).unwrap_or_default();
+    }
+    timeout(step, stream.flush()).await?
 }
 
 /// What ended a wait.
@@ -155,9 +168,11 @@ impl Alarm {
         Self { sleep: Box::pin(sleep_until(deadline)), wakes: None }
     }
 
-    /// Whether it is yet to ring, and will wake this task then.
-    fn is_set(&self, context: &Context<'_>) -> bool {
-        !self.sleep.is_elapsed() && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
+    /// Whether it is yet to ring, in time, and will wake this task then.
+    fn is_set(&self, deadline: Instant, context: &Context<'_>) -> bool {
+        !self.sleep.is_elapsed()
+            && self.sleep.deadline() <= deadline
+            && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
     }
 
     /// Ready once the deadline has passed.
@@ -171,7 +186,8 @@ impl Alarm {
             }
             self.sleep.as_mut().reset(deadline);
         }
-        self.wakes = Some(context.waker().clone());
+        // Without budget left, neither it nor anything else that was polled has noted who is to be woken.
+        self.wakes = has_budget_remaining().then(|| context.waker().clone());
         Poll::Pending
     }
 }
@@ -266,6 +282,8 @@ impl<'h> Meant<'h> {
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
+                // A name with a user in front of it means one thing to some and another to others.
+                4 if is("host") && header.value.contains(&b'@') => return None,
                 4 if is("host") => hosts += 1,
                 6 if is("expect") => return None,
                 7 if is("upgrade") => return None,
@@ -410,6 +428,7 @@ mod tests {
             "Upgrade: h2c\r\n",
             "Connection: keep-alive, Upgrade\r\n",
             "Host: y\r\n",
+            "Host: u@y\r\n",
             "Content-Length : 3\r\n",
             " folded: 1\r\n",
         ] {
@@ -426,7 +445,7 @@ mod tests {
             assert_eq!(parsed(&format!("{head}\r\nHost: x\r\n\r\n")).0, "other", "{head}");
         }
         assert_eq!(parsed("GET / HTTP/1.1\r\n\r\n").0, "other");
-        let many: String = (0..HEADERS_MAX).map(|at| format!("X-{at}: 1\r\n")).collect();
+        let many = "X: 1\r\n".repeat(HEADERS_MAX);
         assert_eq!(parsed(&with(&many, "")).0, "other");
     }
 
@@ -491,14 +510,16 @@ mod tests {
             connections_max: 1,
             bodies: Arc::new(Semaphore::new(100)),
         };
-        let (client, server) = tokio::io::duplex(4_096);
+        let (client, server) = tokio::io::duplex(65_536);
         let (told, shutdown) = watch::channel(false);
+        #[expect(clippy::disallowed_methods, reason = "awaited by each test")]
         let service = tokio::spawn(async move {
             let app = App::new(Arc::new(Fragile), options);
             let (mut stream, mut read): (Stream, _) = (Box::new(server), BytesMut::new());
             let mut patience = app.options.header_timeout;
-            while let Next::Session = serve(&app, &mut stream, &mut read, &shutdown, patience).await {
-                patience = app.options.idle_timeout;
+            let mut is_new = true;
+            while let Next::Session = serve(&app, &mut stream, &mut read, &shutdown, patience, is_new).await {
+                (patience, is_new) = (app.options.idle_timeout, false);
                 match app.serve_http1(stream, read, &shutdown).await {
                     Some(more) => (stream, read) = more,
                     None => return,
@@ -529,20 +550,39 @@ mod tests {
     /// Ordinary and other requests take turns on one connection, in one pipe.
     #[tokio::test]
     async fn the_session_serves_what_is_odd_and_gives_the_connection_back() {
-        let (mut client, service, _told) = served();
         let ordinary = "GET /now HTTP/1.1\r\nHost: x\r\n\r\n";
         let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
         let last = "GET /now HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let pipe = [ordinary, chunked, ordinary, ordinary, chunked, last].concat();
-        // Byte by byte, so that every request is half here at some time.
-        for byte in pipe.bytes() {
-            client.write_all(&[byte]).await.expect("written");
-            tokio::task::yield_now().await;
+        // Byte by byte, so that every request is half here at some time; and all at once, so that each is read with what
+        // follows it.
+        for step in [1, 7, 60, pipe.len()] {
+            let (mut client, service, _told) = served();
+            for bytes in pipe.as_bytes().chunks(step) {
+                client.write_all(bytes).await.expect("written");
+                tokio::task::yield_now().await;
+            }
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.expect("answers");
+            assert_eq!((count(&said, "now"), count(&said, "fine")), (4, 2), "{step}: {said}");
+            service.await.expect("done");
         }
-        let mut said = String::new();
-        client.read_to_string(&mut said).await.expect("answers");
-        assert_eq!((count(&said, "now"), count(&said, "fine")), (4, 2), "{said}");
-        service.await.expect("done");
+    }
+
+    /// However many requests come at once, and whatever of tokio's budget they use up, the end of patience is heard.
+    #[tokio::test(start_paused = true)]
+    async fn a_full_pipe_does_not_deafen_the_alarm() {
+        // Long enough that some of them are read in two steps, and all there before the first is.
+        let request = format!("GET /now HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(60));
+        for requests in 1..150 {
+            let (mut client, service, _told) = served();
+            client.write_all(request.repeat(requests).as_bytes()).await.expect("written");
+            let mut said = String::new();
+            let heard = timeout(Duration::from_secs(60), client.read_to_string(&mut said)).await;
+            assert!(heard.is_ok(), "{requests} requests, and the connection is never closed");
+            assert_eq!(said.matches("200 OK").count(), requests);
+            service.await.expect("done");
+        }
     }
 
     #[tokio::test(start_paused = true)]

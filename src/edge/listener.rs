@@ -80,19 +80,20 @@ impl<H: Handler> ServerApp for Listener<H> {
         // In the clear, the first bytes tell.
         let mut is_h2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let mut read = BytesMut::new();
-        let mut patience = self.header_timeout;
+        let (mut patience, mut is_new) = (self.header_timeout, true);
         while !is_h2 {
-            match http1::serve(&self.app, &mut stream, &mut read, shutdown, patience).await {
+            match http1::serve(&self.app, &mut stream, &mut read, shutdown, patience, is_new).await {
                 Next::Close => return None,
-                Next::Session => (stream, read) = self.app.serve_http1(stream, read, shutdown).await?,
+                // Boxed, like what follows: an idle connection should not hold room for what few connections do.
+                Next::Session => (stream, read) = Box::pin(self.app.serve_http1(stream, read, shutdown)).await?,
                 Next::Http2 => {
                     is_h2 = true;
                     stream = unread(stream, &read)?;
                 }
             }
-            patience = self.idle_timeout;
+            (patience, is_new) = (self.idle_timeout, false);
         }
-        h2::serve(&self.app, stream, shutdown, self.header_timeout, self.idle_timeout).await;
+        Box::pin(h2::serve(&self.app, stream, shutdown, self.header_timeout, self.idle_timeout)).await;
         None
     }
 }

@@ -20,7 +20,7 @@ use super::app::Told;
 use crate::config::{LogFormat, LogLevel};
 use crate::ledger::Path;
 
-/// Lines that may wait to be written: some 15 MB.
+/// Lines that may wait to be written: some 15 MB, twice over while they are.
 const QUEUE_LINES: usize = 65_536;
 
 /// How long lines wait for others before they are written. A wake-up of another thread costs more than a poll.
@@ -268,7 +268,10 @@ fn text_line(record: &Record<'_>) -> String {
 
 /// The message, masked, without line breaks or control characters, and cut.
 fn message(record: &Record<'_>) -> String {
-    let mut text = redact(&record.args().to_string()).escape_debug().to_string().replace("\\\"", "\"");
+    cut(redact(&record.args().to_string()).escape_debug().to_string().replace("\\\"", "\""))
+}
+
+fn cut(mut text: String) -> String {
     if text.len() > LINE_BYTES_MAX {
         let end = (0..=LINE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
@@ -282,7 +285,7 @@ fn fields(record: &Record<'_>) -> Vec<(String, Json)> {
         fn visit_pair(&mut self, key: Key<'kvs>, value: log::kv::Value<'kvs>) -> Result<(), log::kv::Error> {
             let json = match value.to_u64() {
                 Some(number) => number.into(),
-                None => redact(&value.to_string()).into(),
+                None => cut(redact(&value.to_string())).into(),
             };
             self.0.push((key.to_string(), json));
             Ok(())
@@ -307,7 +310,7 @@ pub fn redact(text: &str) -> String {
         rest = value;
         if lead.contains(['=', ':']) {
             let end = value
-                .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '%' | '.'))
+                .find(|c: char| !c.is_ascii_graphic() || matches!(c, '&' | '"' | '\'' | ',' | ';' | '}' | ')' | '\\'))
                 .unwrap_or(value.len());
             if end > 0 {
                 masked.push_str("***");
@@ -327,6 +330,7 @@ mod tests {
     fn whatever_looks_like_a_key_is_masked() {
         let seen = redact("GET /res.php?key=c0ffee&action=get {\"clientKey\":\"c0ffee-1\"} KEY: c0ffee, keyboard c0");
         assert_eq!(seen, "GET /res.php?key=***&action=get {\"clientKey\":\"***\"} KEY: ***, keyboard c0");
+        assert_eq!(redact("key=a+b/c=&x"), "key=***&x");
         assert_eq!(redact("key"), "key");
         assert_eq!(redact("key="), "key=");
     }

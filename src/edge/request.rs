@@ -25,7 +25,9 @@ pub(super) fn is_acceptable(session: &ServerSession) -> bool {
     let sizes_fit = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
     // In HTTP/2 every target has an authority; in HTTP/1 only one that is meant for a proxy does.
     let is_for_a_proxy = !session.is_http2() && header.uri.authority().is_some();
-    let asks_for_more = header.headers.contains_key("upgrade") || matches!(header.method.as_str(), "CONNECT" | "TRACE");
+    // Java's client offers h2c with each request in the clear; whoever ignores it is asked nothing more.
+    let upgrades = header.headers.get_all("upgrade").iter().any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    let asks_for_more = upgrades || matches!(header.method.as_str(), "CONNECT" | "TRACE");
     // Pingora drops the length of a message that has both, and goes on.
     let has_both = header.headers.contains_key("transfer-encoding")
         && session.as_http1().is_some_and(|session| {

@@ -144,8 +144,9 @@ impl<H: Handler> App<H> {
             bytes_out: response.body.len(),
             took: began.elapsed(),
         };
-        self.in_time(write(session, response)).await?;
+        let written = self.in_time(write(session, response)).await;
         self.handler.told(told);
+        written?;
         if !session.is_body_done() {
             // Fails only by the clock or the client, and the connection is closed either way.
             let _ = session.drain_request_body().await;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::pacing::{Estimate, next_ask_ms};
 use super::record::{Admit, Landing, Wake};
 use super::table::{Moment, Options};
-use crate::op::{Failure, Outcome};
+use crate::op::{Failure, Outcome, Solved};
 
 /// An open task.
 #[derive(Debug)]
@@ -124,7 +124,10 @@ impl Open {
                 0
             }
             Ok(outcome) => {
-                estimate.note(self.took_ms(outcome, age_ms));
+                // What fails, fails in another time, and costs who submits it nothing.
+                if let Outcome::Solved(solved) = outcome {
+                    estimate.note(self.took_ms(solved, age_ms));
+                }
                 0
             }
             Err(Failure::Shed | Failure::Unavailable | Failure::FateUnknown) => options.trouble_ttl_ms,
@@ -152,12 +155,8 @@ impl Open {
 
     /// How long it took: as the upstream says, where that can be, or else half-way between the last poll that found it not
     /// ready and the one that found it ready, since the truth lies anywhere in between.
-    fn took_ms(&self, outcome: &Outcome, age_ms: u64) -> u64 {
-        let said = match outcome {
-            Outcome::Solved(solved) => solved.took_ms,
-            _ => None,
-        };
+    fn took_ms(&self, solved: &Solved, age_ms: u64) -> u64 {
         let not_ready_ms = u64::from(self.not_ready_ms);
-        said.filter(|said| *said <= age_ms).unwrap_or(not_ready_ms.midpoint(age_ms))
+        solved.took_ms.filter(|said| *said <= age_ms).unwrap_or(not_ready_ms.midpoint(age_ms))
     }
 }

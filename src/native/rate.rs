@@ -26,7 +26,8 @@ impl Rate {
         let now = header("date").and_then(date).unwrap_or(now);
         let until = |moment: i64| u64::try_from(moment.saturating_sub(now)).unwrap_or(0).saturating_mul(1_000);
         let reset_ms = number("x-ratelimit-reset").map(|reset| match i64::try_from(reset) {
-            // A Unix time as documented, or seconds from now as others of its kind send.
+            // A Unix time as documented, in milliseconds as others write it, or seconds from now.
+            Ok(moment) if moment > 100_000_000_000 => until(moment / 1_000),
             Ok(moment) if moment > 1_000_000_000 => until(moment),
             _ => reset.saturating_mul(1_000),
         });
@@ -64,6 +65,7 @@ mod tests {
             read(&[("x-ratelimit-reset", "7"), ("x-ratelimit-limit", "100;w=10")]),
             Rate { limit: Some(100), reset_ms: Some(7_000), ..Rate::default() }
         );
+        assert_eq!(read(&[("x-ratelimit-reset", "1800000004999")]).reset_ms, Some(4_000));
     }
 
     #[test]
