@@ -355,10 +355,21 @@ def ready_to_seen(plan: Plan) -> Row | None:
     """How long a solved task goes unseen, once the gateway has seen some like it."""
     if not has_storm(plan):
         return None
+    told: Row = {}
+    for solve_spread in (0.15, 0.3):
+        one = ready_to_seen_at(plan, solve_spread)
+        told[f"{solve_spread:.0%}"] = one
+        seen = one["ready_to_seen_ms"]["p50"]
+        plan.say(f"  +-{solve_spread:.0%}: median {seen:.0f} ms, {one['counted_per_task']:.1f} calls a task")
+    return told
+
+
+def ready_to_seen_at(plan: Plan, solve_spread: float) -> Row:
+    """The same for one spread of solve times."""
     solve_ms = round(15_000 * plan.storm_share)
     settings = {
         "tasks": 100, "clients": 100, "every_ms": 250, "jitter": 0.1, "solve_ms": solve_ms,
-        "solve_spread": 0.3, "seconds": round(solve_ms * 1.3 / 1000) + 5,
+        "solve_spread": solve_spread, "seconds": round(solve_ms * 1.3 / 1000) + 5,
     }
     with (
         servers.upstream(plan.capgate, solve_ms=solve_ms) as upstream,
@@ -368,7 +379,6 @@ def ready_to_seen(plan: Plan) -> Row | None:
         upstream.reset()
         told = storm(plan, gateway, **settings)
         told["counted_per_task"] = calls_per_task(upstream, 100)
-    plan.say(f"  median {told['ready_to_seen_ms']['p50']} ms, {told['counted_per_task']} calls a task")
     return told
 
 

@@ -235,6 +235,8 @@ def capgate_kind(name: str, about: str, program: Path, **settings: str) -> Kind:
             "CAPGATE_LISTEN_ADMIN": f"127.0.0.1:{free_port()}",
             "CAPGATE_UPSTREAM_URL": upstream_url,
             "CAPGATE_SERVER_THREADS": "1",
+            # As many as the upstream of the benchmark allows; the peers have no such limit.
+            "CAPGATE_UPSTREAM_REQUESTS_PER_10S": "10000000",
             "CAPGATE_SERVER_CONNECTIONS_MAX": "20000",
             **{f"CAPGATE_{key.upper()}": text for key, text in settings.items()},
         }
