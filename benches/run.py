@@ -89,7 +89,7 @@ def machine() -> dict[str, str]:
     )
     return {
         "processor": f"{cpu} with {os.cpu_count()} cores",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "nginx": first_line(["nginx", "-v"]).rpartition("/")[2],
         "node": first_line(["node", "--version"]),
         "wrk": first_line(["wrk", "-v"]).removeprefix("wrk ").partition(" ")[0].rpartition("/")[2],
