@@ -4,6 +4,7 @@
 //! runtime that [`serve`] owns, because `Server::run` always sleeps out its grace period, cannot say which port it got,
 //! and retries a taken address for half a minute (`docs/decisions/0002-terminate-and-reissue.md`).
 
+mod access;
 pub mod admin;
 pub mod app;
 mod h2;
