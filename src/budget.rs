@@ -142,9 +142,8 @@ struct State {
     /// When an answer came last.
     heard: Moment,
     /// Accounts with a request under way, or that wanted one in this second or the last. Those whose key the upstream has
-    /// not accepted yet are one: whoever makes keys up does not get a share with each.
-    accounts: HashMap<Account, Use>,
-    strangers: Use,
+    /// not accepted yet are one, under `None`: whoever makes keys up does not get a share with each.
+    accounts: HashMap<Option<Account>, Use>,
 }
 
 /// What one account uses.
@@ -154,8 +153,6 @@ struct Use {
     this_second: u32,
     last_second: u32,
     wanted_this_second: bool,
-    /// Of the strangers: whether there were any in the last second.
-    is_there: bool,
 }
 
 /// The right to one request; its place is given back when it is dropped.
@@ -173,13 +170,8 @@ impl Drop for Permit {
         if self.class != Class::Poll {
             state.calls -= 1;
         }
-        match &self.account {
-            None => state.strangers.under_way -= 1,
-            Some(account) => {
-                if let Some(one) = state.accounts.get_mut(account) {
-                    one.under_way -= 1;
-                }
-            }
+        if let Some(one) = state.accounts.get_mut(&self.account) {
+            one.under_way -= 1;
         }
     }
 }
@@ -198,7 +190,6 @@ impl Budget {
             second_began: Moment(0),
             heard: Moment(0),
             accounts: HashMap::new(),
-            strangers: Use::default(),
         };
         Arc::new(Self { options, state: Mutex::new(state) })
     }
@@ -223,7 +214,7 @@ impl Budget {
         }
         let passed = state.second_passed(now);
         let (size, tokens, share) = (state.limit * BURST, state.tokens, state.share());
-        let one = state.asks(account);
+        let one = state.asks(account.cloned());
         if one.under_way >= self.options.account_calls_max {
             return Err(Shed::AccountCalls);
         }
@@ -295,13 +286,11 @@ impl State {
         let seconds = now.since(self.second_began) / SHARE_MS;
         if seconds > 0 {
             self.second_began = self.second_began.after_ms(seconds * SHARE_MS);
-            let is_there = |one: &mut Use| {
+            self.accounts.retain(|_, one| {
                 one.last_second = if seconds == 1 { one.this_second } else { 0 };
                 one.this_second = 0;
                 one.under_way > 0 || (std::mem::take(&mut one.wanted_this_second) && seconds == 1)
-            };
-            self.accounts.retain(|_, one| is_there(one));
-            self.strangers.is_there = is_there(&mut self.strangers);
+            });
         }
     }
 
@@ -311,16 +300,12 @@ impl State {
     }
 
     /// The account, which is there from now on even if it gets nothing: one that storms has to see it.
-    fn asks(&mut self, account: Option<&Account>) -> &mut Use {
-        let Some(account) = account else {
-            self.strangers.wanted_this_second = true;
-            return &mut self.strangers;
-        };
-        if !self.accounts.contains_key(account) && self.accounts.len() >= ACCOUNTS_MAX {
+    fn asks(&mut self, account: Option<Account>) -> &mut Use {
+        if !self.accounts.contains_key(&account) && self.accounts.len() >= ACCOUNTS_MAX {
             // More accounts than requests: none has a share that could be kept to.
             self.accounts.retain(|_, one| one.under_way > 0);
         }
-        let one = self.accounts.entry(account.clone()).or_default();
+        let one = self.accounts.entry(account).or_default();
         one.wanted_this_second = true;
         one
     }
@@ -328,8 +313,7 @@ impl State {
     /// What each account may use of a second when all that are there want more; nothing for one that is alone.
     fn share(&self) -> Option<f64> {
         let all = self.limit * to_float(SHARE_MS) / to_float(WINDOW_MS);
-        let sharers = self.accounts.len() + usize::from(self.strangers.is_there || self.strangers.wanted_this_second);
-        (sharers > 1).then(|| all / to_float(sharers as u64))
+        (self.accounts.len() > 1).then(|| all / to_float(self.accounts.len() as u64))
     }
 }
 
@@ -477,7 +461,7 @@ mod tests {
             }
         }
         assert!(of_strangers > 900, "{of_strangers}: what the known ones do not want is not used");
-        assert!(budget.state().accounts.len() <= 1);
+        assert!(budget.state().accounts.keys().flatten().count() <= 1);
     }
 
     #[test]

@@ -75,9 +75,18 @@ pub struct Response {
     pub facts: Option<crate::gateway::Facts>,
 }
 
+impl Response {
+    /// Its headers in their order, but for length, date and connection.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let own = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let typed = self.content_type.map(|value| ("Content-Type", value));
+        own.chain(self.fixed.iter().copied()).chain(typed).chain(ALWAYS.iter().copied())
+    }
+}
+
 /// Headers of every response. Answers hold what was paid for, and the address of a request holds the key: no cache, no
 /// history, no referrer.
-pub(super) const ALWAYS: &[(&str, &str)] =
+const ALWAYS: &[(&str, &str)] =
     &[("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
 
 /// What became of a request, for the log.

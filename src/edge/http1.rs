@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::app::{ALWAYS, App, Begun, Handler, Response, Told};
+use super::app::{App, Begun, Handler, Response, Told};
 use super::h2;
 use super::listener::{LINGER, told_to_stop};
 use super::request::{Received, inbound};
@@ -86,8 +86,7 @@ pub(super) async fn serve<H: Handler>(
                 });
                 match woken.await {
                     Woken::Read(Ok(1..)) => continue,
-                    Woken::Read(Ok(0) | Err(_)) => return Next::Close,
-                    Woken::Late => return Next::Close,
+                    Woken::Read(Ok(0) | Err(_)) | Woken::Late => return Next::Close,
                 }
             }
         };
@@ -323,11 +322,7 @@ fn encode(response: &Response, is_last: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     };
-    for (name, value) in &response.headers {
-        header(name, value.as_bytes());
-    }
-    let typed = response.content_type.map(|value| ("Content-Type", value));
-    for (name, value) in response.fixed.iter().copied().chain(typed).chain(ALWAYS.iter().copied()) {
+    for (name, value) in response.lines() {
         header(name, value.as_bytes());
     }
     if response.status != 204 {

@@ -14,7 +14,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::app::{ALWAYS, App, Handler, Response, Told, Unserved};
+use super::app::{App, Handler, Response, Told, Unserved};
 use super::listener::unless_told_to_stop;
 use super::request::{HEADER_BYTES_MAX, is_acceptable, received, verb_label, version_label};
 
@@ -199,11 +199,7 @@ impl<H: Handler> App<H> {
 
 async fn write(session: &mut ServerSession, response: Response) -> pingora::Result<()> {
     let mut header = ResponseHeader::build(response.status, Some(response.headers.len() + 8))?;
-    for (name, value) in response.headers {
-        header.insert_header(name, value)?;
-    }
-    let typed = response.content_type.map(|value| ("Content-Type", value));
-    for (name, value) in response.fixed.iter().copied().chain(typed).chain(ALWAYS.iter().copied()) {
+    for (name, value) in response.lines() {
         header.insert_header(name, value)?;
     }
     if response.status != 204 {
