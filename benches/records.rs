@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use capgate::config::Config;
+use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
 use capgate::ledger::table::{Admit, Ahead, Moment, Options, Table};
 use capgate::methods::{METHODS, Method, Payload};
-use capgate::op::{Account, LegacyId, NativeId, Outcome, Solved};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use uuid::Uuid;
 

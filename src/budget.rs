@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::domain::{Account, Moment};
 use crate::native::{Endpoint, Rate};
-use crate::op::{Account, Moment};
 
 /// Bounds. Defaults and reasons stand in `conf/capgate.toml`.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::op::Moment;
+use crate::domain::Moment;
 
 /// Time since it was started, on tokio's clock.
 #[derive(Clone, Copy, Debug)]

@@ -6,28 +6,31 @@
 //!
 //! | step | from → to | where | pure? |
 //! |---|---|---|---|
-//! | 1 | HTTP session → [`legacy::Inbound`] | [`edge`] | I/O |
+//! | 1 | HTTP session → [`legacy::Inbound`] | [`server`] | I/O |
 //! | 2 | `Inbound` → [`legacy::Form`]: what was said | [`legacy::form`] | yes |
 //! | 3 | `Form` → [`legacy::Request`]: what was meant, and how to answer | [`legacy`] | yes |
 //! | 4 | account, id, now → [`ledger::table::Admit`] | [`ledger::table`] | yes |
-//! | 5 | [`op::TaskRef`] → [`native::Call`] (only the leader of a flight) | [`native::call`] | yes |
-//! | 6 | `Call` → [`native::Answer`] | [`edge`] | I/O |
-//! | 7 | `Answer` → [`op::Outcome`] or [`op::Failure`]: settles the record, told to every follower | [`native::answer`] | yes |
+//! | 5 | [`domain::TaskRef`] → [`native::Call`] (only the leader of a flight) | [`native::call`] | yes |
+//! | 6 | `Call` → [`native::Answer`] | [`server`] | I/O |
+//! | 7 | `Answer` → [`domain::Outcome`] or [`domain::Failure`]: settles the record, told to every follower | [`native::answer`] | yes |
 //! | 8 | outcome and style → [`legacy::Reply`], once per client | [`legacy`] | yes |
 //!
 //! [`gateway`] puts the steps together. `docs/ARCHITECTURE.md` has the map and the invariants.
 
+pub mod apps;
 pub mod budget;
 pub mod clock;
 pub mod config;
-pub mod edge;
+pub mod domain;
 pub mod gateway;
 pub mod ledger;
 pub mod legacy;
 pub mod methods;
-pub mod metrics;
 pub mod native;
-pub mod op;
 pub mod sandbox;
+pub mod server;
 pub mod storm;
+pub mod telemetry;
 pub mod translate;
+pub mod upstream;
+pub mod wiring;

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use capgate::config::Config;
-use capgate::edge::{serve, storm};
 use capgate::native::Answer;
+use capgate::storm::net as storm;
 use capgate::storm::{Plan, Solve};
 use capgate::translate;
+use capgate::wiring;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
@@ -246,7 +247,7 @@ fn load(file: &ConfigFile, environment: impl Iterator<Item = (String, String)>) 
     })
 }
 
-fn served(served: Result<(), serve::ServeError>) -> ExitCode {
+fn served(served: Result<(), wiring::ServeError>) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -262,8 +263,8 @@ fn main() -> ExitCode {
     let mut environment =
         std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
     let done = match command {
-        Command::Run(file) => load(&file, environment).map(|config| served(serve::run(&config))),
-        Command::Sandbox(file) => load(&file, environment).map(|config| served(serve::run_sandbox(&config))),
+        Command::Run(file) => load(&file, environment).map(|config| served(wiring::run(&config))),
+        Command::Sandbox(file) => load(&file, environment).map(|config| served(wiring::run_sandbox(&config))),
         Command::Check(file) => load(&file, environment).map(|_| {
             eprintln!("capgate: the configuration is good");
             ExitCode::SUCCESS

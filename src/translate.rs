@@ -8,10 +8,10 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
+use crate::domain::{Account, Done, Failure, LegacyId, NativeId, Op, Outcome, Task, TaskRef};
 use crate::legacy::{self, Inbound, Limits, Notation, Place, Request, Script, Style, Verb};
 use crate::methods::{Method, json_text};
 use crate::native::{Answer, Call, answer, call};
-use crate::op::{Account, Done, Failure, LegacyId, NativeId, Op, Outcome, Task, TaskRef};
 
 /// Why nothing could be translated: the request is none of this API's.
 pub type Unreadable = String;

@@ -146,7 +146,7 @@ fn the_sandboxs_triggers_are_documented() {
 #[test]
 fn every_metric_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
-    let metrics = String::from_utf8(capgate::metrics::Metrics::new().text()).expect("text");
+    let metrics = String::from_utf8(capgate::telemetry::metrics::Metrics::new().text()).expect("text");
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap_or_default();
         assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use capgate::domain::{Account, Failure, LegacyId, NativeId, Outcome, Solved, Verdict};
 use capgate::ledger::table::{Admit, Ahead, Landing, Moment, NotOpened, Options, Pacing, Table};
 use capgate::methods::{METHODS, Method, Payload};
-use capgate::op::{Account, Failure, LegacyId, NativeId, Outcome, Solved, Verdict};
 
 const OPTIONS: Options = Options {
     // A fixed interval, so that the model need not know better; tests/pacing.rs is about the rest.

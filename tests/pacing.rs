@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
 use capgate::ledger::table::{Admit, Ahead, Lead, Moment, Options, Pacing, Table};
 use capgate::methods::{METHODS, Payload};
-use capgate::op::{Account, LegacyId, NativeId, Outcome, Solved};
 
 use crate::documents::bless;
 

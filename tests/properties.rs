@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use capgate::config::Config;
+use capgate::domain::{Account, Done, Failure, Op, Outcome, Solved};
 use capgate::legacy::{self, Inbound, Notation, Place, Script, Style, Verb};
 use capgate::methods::{Method, Payload, Table};
 use capgate::native::{Answer, answer, call};
-use capgate::op::{Account, Done, Failure, Op, Outcome, Solved};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 

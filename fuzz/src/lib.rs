@@ -6,7 +6,7 @@ use bytes::Bytes;
 use capgate::config::Config;
 use capgate::legacy::{self, Inbound, Limits, Notation, Place, Script, Style, Verb};
 use capgate::native::call;
-use capgate::op::{Done, Failure, Op};
+use capgate::domain::{Done, Failure, Op};
 use serde_json::Value as Json;
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(|| Config::default().legacy_limits());

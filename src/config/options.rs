@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Config;
 use crate::budget;
+use crate::domain::Routing;
 use crate::gateway;
 use crate::ledger::table;
 use crate::legacy::{FormLimits, Limits, SubmitLimits};
-use crate::op::Routing;
 use crate::sandbox;
 
 impl Config {

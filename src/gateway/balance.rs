@@ -7,8 +7,8 @@ use dashmap::DashMap;
 use tokio::sync::OnceCell;
 
 use super::Gateway;
+use crate::domain::{Account, Failure, Moment};
 use crate::native::{answer, call};
-use crate::op::{Account, Failure, Moment};
 
 /// Most accounts whose balance is remembered. Above it, everybody asks for themselves.
 const ACCOUNTS_MAX: usize = 10_000;

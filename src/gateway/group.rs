@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::{Gateway, together};
+use crate::domain::{Account, Failure, LegacyId, Outcome, Solved, Task, Verdict};
 use crate::ledger::Path;
 use crate::ledger::table::Landing;
 use crate::methods::Payload;
-use crate::op::{Account, Failure, LegacyId, Outcome, Solved, Task, Verdict};
 
 impl Gateway {
     /// Submits one task, or several that stand behind one id. Where some of several are refused, the others are paid for:

@@ -3,7 +3,7 @@
 use dashmap::DashMap;
 
 use crate::budget::Class;
-use crate::op::{Account, Failure, Moment};
+use crate::domain::{Account, Failure, Moment};
 
 /// Most keys that are remembered as refused. Above it, a further one is asked for each time.
 const REFUSED_MAX: usize = 100_000;

@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 
 use self::table::{Admit, Ahead, Census, Landing, Lead, NotOpened, Options, Table, Wake};
 use crate::clock::Clock;
+use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
-use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 
 /// How a poll was answered, for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

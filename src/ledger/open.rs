@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::pacing::{Estimate, next_ask_ms};
 use super::record::{Admit, Landing, Wake};
 use super::table::{Moment, Options};
-use crate::op::{Failure, Outcome, Solved};
+use crate::domain::{Failure, Outcome, Solved};
 
 /// An open task.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::op::{LegacyId, Moment};
+use crate::domain::{LegacyId, Moment};
 
 /// Tasks and their moments. Locked only inside of its methods, which call nothing, so that any other lock may be held.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::open::Open;
 use super::pacing::{Estimate, next_ask_ms};
 use super::table::{Moment, Options};
+use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
-use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 
 /// What a flight brings home.
 pub type Landing = Result<Outcome, Failure>;

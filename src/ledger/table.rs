@@ -21,9 +21,9 @@ pub use super::pacing::Pacing;
 use super::queue::{Next, Queue};
 pub use super::record::{Admit, Landing, Lead, Wake};
 use super::record::{Landed, Record};
+pub use crate::domain::Moment;
+use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
-pub use crate::op::Moment;
-use crate::op::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 
 /// Bounds and lifetimes. Defaults and reasons stand in `conf/capgate.toml`.
 #[derive(Clone, Debug)]

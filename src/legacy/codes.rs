@@ -4,7 +4,7 @@
 //! [`Place`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page, `docs/protocol.md`.
 
 use super::Place;
-use crate::op::Failure;
+use crate::domain::Failure;
 
 /// Not an error. Sic: the protocol spells it without the T, and clients compare the whole text.
 pub const NOT_READY: &str = "CAPCHA_NOT_READY";

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 
 use super::multipart;
-use crate::op::Failure;
+use crate::domain::Failure;
 
 /// Bounds on what one request may say.
 #[derive(Clone, Debug)]

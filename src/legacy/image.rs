@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::form::decode_base64;
-use crate::op::Failure;
+use crate::domain::Failure;
 
 /// Smallest image, in bytes: below it the legacy service answers `ERROR_ZERO_CAPTCHA_FILESIZE` (2captcha docs).
 const BYTES_MIN: usize = 100;

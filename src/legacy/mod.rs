@@ -21,8 +21,8 @@ pub use form::{Form, FormLimits, Inbound, Verb};
 pub use reply::{Reply, preflight, render};
 pub use submit::{SELECTION_MODES, SubmitLimits};
 
+use crate::domain::{Account, Failure, LegacyId, Op, Verdict};
 use crate::methods;
-use crate::op::{Account, Failure, LegacyId, Op, Verdict};
 
 /// Bounds on what is decoded.
 #[derive(Clone, Debug)]

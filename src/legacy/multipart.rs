@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::op::Failure;
+use crate::domain::Failure;
 
 /// Most bytes of one part's headers. Real ones are below 300.
 const PART_HEADER_BYTES_MAX: usize = 8 * 1024;

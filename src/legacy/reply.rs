@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::codes::{self, NOT_READY, REPORT_RECORDED, code};
 use super::{Notation, Place, Style};
+use crate::domain::{Done, Failure, Outcome, Solved};
 use crate::methods::{Payload, Value, json_text};
-use crate::op::{Done, Failure, Outcome, Solved};
 
 /// An HTTP answer, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use url::Url;
 
 use super::form::{Form, decode_base64, encode_base64};
 use super::image::image_bytes;
+use crate::domain::{Failure, Routing, Task};
 use crate::methods::{self, Kind, Method, Need, Param, Table, TaskType, Value};
-use crate::op::{Failure, Routing, Task};
 
 /// What may be submitted.
 #[derive(Clone, Debug)]

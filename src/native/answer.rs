@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 
 use super::{Rate, codes};
+use crate::domain::{Accepted, Failure, NativeId, Outcome, Solved};
 use crate::methods::{Method, Payload, Solution, Value};
-use crate::op::{Accepted, Failure, NativeId, Outcome, Solved};
 
 /// An HTTP answer of the upstream, whole and no longer compressed.
 #[derive(Clone, Debug)]

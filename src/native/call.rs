@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
+use crate::domain::{Account, Task, TaskRef, Verdict};
 use crate::methods::Value;
-use crate::op::{Account, Task, TaskRef, Verdict};
 
 /// The native endpoints that the gateway uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! What the upstream's error codes mean. Source: uCaptcha's error page; the numeric-table names of 2captcha's v2, which
 //! a provider behind uCaptcha may let through; the rest by HTTP status.
 
-use crate::op::Failure;
+use crate::domain::Failure;
 
 /// Meaning of an `errorCode` of a refused request.
 pub(super) fn failure(code: &str, status: u16) -> Failure {

@@ -1,8 +1,8 @@
 //! What a legacy answer says, as a polling client has to understand it.
 
+use crate::domain::Failure;
 use crate::legacy::Place;
 use crate::legacy::codes::{NOT_READY, label};
-use crate::op::Failure;
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]

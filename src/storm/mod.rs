@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod answer;
 pub mod guard;
+pub mod net;
 pub mod schedule;
 pub mod summary;
 pub mod tally;

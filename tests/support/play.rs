@@ -13,8 +13,8 @@ use capgate::gateway::{Gateway, SendError, Upstream};
 use capgate::ledger::Ledger;
 use capgate::legacy::{Inbound, Verb};
 use capgate::methods::{Method, Need, Table};
-use capgate::metrics::Metrics;
 use capgate::native::{Answer, Call};
+use capgate::telemetry::metrics::Metrics;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 

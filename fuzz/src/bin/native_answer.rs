@@ -8,7 +8,7 @@ use bytes::Bytes;
 use capgate::legacy::Place;
 use capgate::methods::Table;
 use capgate::native::{Answer, answer};
-use capgate::op::{Done, Failure, Outcome};
+use capgate::domain::{Done, Failure, Outcome};
 use libfuzzer_sys::fuzz_target;
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::default);

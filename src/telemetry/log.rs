@@ -16,9 +16,9 @@ use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use serde_json::{Map, Value as Json};
 
-use super::access::Lines;
-use super::app::Told;
+use super::access_log::Lines;
 use crate::config::{LogFormat, LogLevel};
+use crate::server::handler::Told;
 
 /// Lines that may wait to be written: some 15 MB, twice over while they are.
 const QUEUE_LINES: usize = 65_536;

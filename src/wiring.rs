@@ -20,20 +20,20 @@ use pingora::services::listening::Service;
 use tokio::sync::{Semaphore, watch};
 use url::Url;
 
-use super::admin::{AdminApp, Observed};
-use super::app::{self, Handler};
-use super::legacy_app::LegacyApp;
-use super::listener::{Connections, Listener};
-use super::log::{Access, Log};
-use super::sandbox_app::SandboxApp;
-use super::upstream::{self, NativeUpstream};
+use crate::apps::admin::{AdminApp, Observed};
+use crate::apps::legacy::LegacyApp;
+use crate::apps::sandbox::SandboxApp;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
 use crate::sandbox::Sandbox;
+use crate::server::handler::{self, Handler};
+use crate::server::listener::{Connections, Listener};
+use crate::telemetry::log::{Access, Log};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::client::{self, NativeUpstream};
 
 /// Why the process could not serve.
 #[derive(Debug)]
@@ -153,9 +153,9 @@ fn gateway(config: &Config, metrics: Arc<Metrics>, access: Option<Access>) -> Re
     Ok(serving)
 }
 
-fn upstream_options(config: &Config, url: Url) -> upstream::Options {
+fn upstream_options(config: &Config, url: Url) -> client::Options {
     let upstream = &config.upstream;
-    upstream::Options {
+    client::Options {
         url,
         ca_file: (!upstream.ca_file.is_empty()).then(|| upstream.ca_file.clone()),
         connect_timeout: upstream.connect_timeout_ms.duration(),
@@ -201,7 +201,7 @@ enum Until {
 
 /// What listens and runs.
 struct Serving {
-    options: app::Options,
+    options: handler::Options,
     drain: Duration,
     fds: ListenFds,
     /// Ends the legacy listeners.
@@ -218,7 +218,7 @@ impl Serving {
     fn new(config: &Config, metrics: &Metrics) -> Self {
         let limits = &config.limits;
         Self {
-            options: app::Options {
+            options: handler::Options {
                 body_bytes_max: limits.body_bytes_max.size(),
                 header_timeout: limits.header_timeout_ms.duration(),
                 body_timeout: limits.body_timeout_ms.duration(),

@@ -21,7 +21,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use url::Url;
 
-use super::resolve::{PeerSettings, Peers};
+use super::resolver::{PeerSettings, Peers};
 use crate::gateway::{SendError, Upstream};
 use crate::native::{Answer, Call, Endpoint, Rate};
 

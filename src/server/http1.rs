@@ -22,8 +22,8 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::app::{App, Begun, Handler, Response, Told};
 use super::h2;
+use super::handler::{App, Begun, Handler, Response, Told};
 use super::listener::{LINGER, told_to_stop};
 use super::request::{Received, inbound};
 use crate::legacy::Verb;
@@ -367,7 +367,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::sync::{Semaphore, watch};
 
-    use super::super::app::{Options, Unserved};
+    use super::super::handler::{Options, Unserved};
     use super::*;
 
     /// What becomes of bytes: `whole` with the path and the body, `part`, `other` or `h2`; and what is left.

@@ -1,7 +1,7 @@
 //! `capgate storm`: sends the load that [`crate::storm`] plans, and tells what came of it.
 
 mod client;
-mod line;
+mod connection;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use self::client::Storm;
-use self::line::{Line, NoSite, Site, Terms};
+use self::connection::{Line, NoSite, Site, Terms};
 use crate::storm::Plan;
 use crate::storm::admin::{Calls, calls, since};
 use crate::storm::answer::Trouble;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::form_urlencoded;
 
-use super::line::{Line, Site};
+use super::connection::{Line, Site};
 use crate::storm::Plan;
 use crate::storm::answer::{Said, Trouble, read};
 use crate::storm::schedule::Schedule;

@@ -14,7 +14,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::app::{App, Handler, Response, Told, Unserved};
+use super::handler::{App, Handler, Response, Told, Unserved};
 use super::listener::unless_told_to_stop;
 use super::request::{HEADER_BYTES_MAX, is_acceptable, received, verb_label, version_label};
 

@@ -3,7 +3,7 @@
 mod balance;
 mod group;
 mod keys;
-mod outlet;
+mod upstream_client;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,15 +14,15 @@ use tokio::sync::oneshot;
 
 use self::balance::Balances;
 use self::keys::Keys;
-use self::outlet::Outlet;
+use self::upstream_client::Outlet;
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::domain::{Accepted, Account, Done, Failure, LegacyId, Op, Outcome, Task, TaskRef, Verdict};
 use crate::ledger::table::Landing;
 use crate::ledger::{Ledger, Path};
 use crate::legacy::{self, Inbound, Limits, Place, Reply, Script, Style, Verb};
-use crate::metrics::Metrics;
 use crate::native::{Answer, Call, answer, call};
-use crate::op::{Accepted, Account, Done, Failure, LegacyId, Op, Outcome, Task, TaskRef, Verdict};
+use crate::telemetry::metrics::Metrics;
 
 /// Sends a native call and brings the whole answer. The one seam that tests replace.
 ///

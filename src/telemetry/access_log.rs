@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::app::Told;
 use crate::config::LogFormat;
 use crate::ledger::Path;
+use crate::server::handler::Told;
 
 /// Composes the lines of requests. There may be a hundred thousand in a second, so that it does without the machinery that
 /// formats anything.

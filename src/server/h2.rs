@@ -1,4 +1,4 @@
-//! HTTP/2 connections: the handshake with a deadline, streams handed to [`super::app`], idle ones closed.
+//! HTTP/2 connections: the handshake with a deadline, streams handed to [`super::handler`], idle ones closed.
 //!
 //! Pingora's own loop waits for a client's preface without a deadline, and for its farewell at shutdown likewise; so the
 //! loop is ours, over Pingora's sessions.
@@ -13,7 +13,7 @@ use pingora::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::app::{App, Handler};
+use super::handler::{App, Handler};
 use super::listener::{LINGER, told_to_stop};
 use super::session::h2_options;
 

@@ -10,10 +10,10 @@ use chrono::Utc;
 use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
-use super::app::{Begun, Handler, Response, Unserved};
-use super::request::Received;
 use crate::legacy::Verb;
 use crate::sandbox::Sandbox;
+use crate::server::handler::{Begun, Handler, Response, Unserved};
+use crate::server::request::Received;
 
 /// Answers with the sandbox.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::app::{Begun, Handler, Response, Told, Unserved};
-use super::log::Access;
-use super::request::Received;
+use crate::domain::Failure;
 use crate::gateway::{self, Facts, Gateway, Rest};
 use crate::legacy::{Reply, Script};
-use crate::op::Failure;
+use crate::server::handler::{Begun, Handler, Response, Told, Unserved};
+use crate::server::request::Received;
+use crate::telemetry::log::Access;
 
 /// Answers with the gateway.
 #[derive(Debug)]

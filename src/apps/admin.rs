@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::app::{Begun, Handler, Response, Unserved};
-use super::listener::Connections;
-use super::request::Received;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::legacy::Verb;
-use crate::metrics::Metrics;
+use crate::server::handler::{Begun, Handler, Response, Unserved};
+use crate::server::listener::Connections;
+use crate::server::request::Received;
+use crate::telemetry::metrics::Metrics;
 
 /// What there is to be told of.
 #[derive(Debug)]

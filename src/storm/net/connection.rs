@@ -1,6 +1,6 @@
 //! One client's connection: kept between its requests, and never shared with another client.
 //!
-//! Pingora's connector and HTTP/1 session as [`super::super::upstream`] uses them, so that `https` works as well, but
+//! Pingora's connector and HTTP/1 session as [`crate::upstream::client`] uses them, so that `https` works as well, but
 //! without their pool: which client has which connection is part of the load.
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Connections of one listener: counted, capped, and closed in good time; what is said on them is for [`super::app`].
+//! Connections of one listener: counted, capped, and closed in good time; what is said on them is for [`super::handler`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,8 @@ use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
 use tokio::time::timeout;
 
-use super::app::{App, Handler, Options};
 use super::h2;
+use super::handler::{App, Handler, Options};
 use super::http1::{self, Next};
 
 /// How long an idle connection is still listened to once the process shuts down: long enough for a request that was on

@@ -8,9 +8,9 @@ use super::Upstream;
 use super::keys::Keys;
 use crate::budget::{Budget, Class};
 use crate::clock::Clock;
-use crate::metrics::Metrics;
+use crate::domain::{Account, Failure};
 use crate::native::{Answer, Call};
-use crate::op::{Account, Failure};
+use crate::telemetry::metrics::Metrics;
 
 /// The way upstream.
 pub(super) struct Outlet {

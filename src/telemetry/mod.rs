@@ -1,0 +1,5 @@
+//! Logs and metrics of the process.
+
+mod access_log;
+pub mod log;
+pub mod metrics;
