@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use capgate::config::Config;
 use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
-use capgate::ledger::table::{Admit, Ahead, Moment, Options, Table};
+use capgate::ledger::table::{Admit, Moment, NextPrefetch, Options, Table};
 use capgate::methods::{METHODS, Method, Payload};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use uuid::Uuid;
@@ -145,9 +145,9 @@ impl World {
         while self.table.sweep(self.now, 1_000) {}
         loop {
             match self.table.ahead(self.now) {
-                Ahead::Lead(id, lead) => self.table.land(id, lead.flight, Ok(Outcome::NotReady), self.now),
-                Ahead::At(moment) if moment <= self.now => {}
-                Ahead::At(_) | Ahead::Idle => return Ok(()),
+                NextPrefetch::Start(id, lead) => self.table.land(id, lead.flight, Ok(Outcome::NotReady), self.now),
+                NextPrefetch::At(moment) if moment <= self.now => {}
+                NextPrefetch::At(_) | NextPrefetch::Idle => return Ok(()),
             }
         }
     }
@@ -186,12 +186,12 @@ impl World {
         let each = |grown: usize| grown as f64 / self.ids.len() as f64;
         let bytes = each(now.bytes.saturating_sub(self.before.bytes));
         let resident = each(now.resident.saturating_sub(self.before.resident));
-        let census = self.table.census();
-        let charged = each(census.bytes);
+        let stats = self.table.stats();
+        let charged = each(stats.bytes);
         let blocks = each(now.blocks.saturating_sub(self.before.blocks));
         println!(
             "{stage:28} {:9} records {bytes:7.1} bytes {blocks:5.2} blocks {resident:7.1} resident {charged:7.1} charged",
-            census.records
+            stats.records
         );
         Ok(Figures { bytes, resident, charged })
     }
@@ -228,11 +228,11 @@ fn main() -> Result<(), Failed> {
     world.look_after()?;
     let quiet = world.figures("open, nobody asks")?;
 
-    let (memory, census) = (Memory::now()?, world.table.census());
+    let (memory, stats) = (Memory::now()?, world.table.stats());
     world.poll_unknown(polls)?;
     world.figures(&format!("{polls} unknown ids later"))?;
     ensure(Memory::now()?.bytes == memory.bytes, "unknown ids take memory")?;
-    ensure((world.table.census(), world.table.recount()) == (census, census), "unknown ids change the table")?;
+    ensure((world.table.stats(), world.table.recount()) == (stats, stats), "unknown ids change the table")?;
 
     world.poll_all(|_| Outcome::NotReady)?;
     let polled = world.figures("all found, and polled")?;
@@ -246,8 +246,8 @@ fn main() -> Result<(), Failed> {
     world.now = world.now.after_ms(world.options.open_ttl_ms + world.options.answer_ttl_ms);
     world.look_after()?;
     let swept = world.figures("swept")?;
-    let census = world.table.census();
-    ensure((census.records, census.bytes, census.accounts) == (0, 0, 0), "not everything was forgotten")?;
+    let stats = world.table.stats();
+    ensure((stats.records, stats.bytes, stats.accounts) == (0, 0, 0), "not everything was forgotten")?;
     ensure(swept.bytes <= KEPT_BYTES_MAX, "sweeping does not give the memory back")?;
 
     let error = polled.charged / polled.bytes - 1.0;

@@ -74,7 +74,7 @@ impl Class {
 
 /// Why a request may not go upstream now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shed {
+pub enum Denied {
     /// The upstream said 429, or that nothing is left, and until when.
     Paused,
     /// No token is left for its class.
@@ -87,7 +87,7 @@ pub enum Shed {
     AccountCalls,
 }
 
-impl Shed {
+impl Denied {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Paused, Self::Rate, Self::Share, Self::Calls, Self::AccountCalls];
 
@@ -198,36 +198,36 @@ impl Budget {
     ///
     /// # Errors
     /// Why there is none now.
-    pub fn take(self: &Arc<Self>, class: Class, account: Option<&Account>, now: Moment) -> Result<Permit, Shed> {
+    pub fn take(self: &Arc<Self>, class: Class, account: Option<&Account>, now: Moment) -> Result<Permit, Denied> {
         let mut state = self.state();
-        if now.since(state.heard) > WINDOW_MS {
+        if now.millis_since(state.heard) > WINDOW_MS {
             // Whatever it said of its limit was about a window that is over; with too low a limit nothing would ever be
             // asked that could correct it.
             state.limit = f64::from(self.options.requests_per_10s);
         }
         state.turn(now);
         if now < state.paused_until {
-            return Err(Shed::Paused);
+            return Err(Denied::Paused);
         }
         if class != Class::Poll && state.calls >= self.options.calls_max {
-            return Err(Shed::Calls);
+            return Err(Denied::Calls);
         }
         let passed = state.second_passed(now);
         let (size, tokens, share) = (state.limit * BURST, state.tokens, state.share());
         let one = state.asks(account.cloned());
         if one.under_way >= self.options.account_calls_max {
-            return Err(Shed::AccountCalls);
+            return Err(Denied::AccountCalls);
         }
         // Strangers leave the half of it to those who are known.
         let reserve = if account.is_some() { class.reserve() } else { STRANGERS_LEAVE };
         let left = tokens - size * reserve;
         if left < 1.0 {
-            return Err(Shed::Rate);
+            return Err(Denied::Rate);
         }
         // One that is alone, or asks while there is plenty, has no share to keep to.
         let is_short = left < size * (1.0 - reserve) / 2.0;
         if is_short && share.is_some_and(|share| one.used(passed) >= share) {
-            return Err(Shed::Share);
+            return Err(Denied::Share);
         }
         one.under_way += 1;
         one.this_second += 1;
@@ -278,12 +278,12 @@ impl Budget {
 impl State {
     /// Lets time pass.
     fn turn(&mut self, now: Moment) {
-        let filled_ms = to_float(now.since(self.filled));
+        let filled_ms = to_float(now.millis_since(self.filled));
         self.filled = self.filled.max(now);
         // What does not leave in a burst is spread over the window.
         let grown = filled_ms * self.limit * (1.0 - BURST) / to_float(WINDOW_MS);
         self.tokens = (self.tokens + grown).min(self.limit * BURST);
-        let seconds = now.since(self.second_began) / SHARE_MS;
+        let seconds = now.millis_since(self.second_began) / SHARE_MS;
         if seconds > 0 {
             self.second_began = self.second_began.after_ms(seconds * SHARE_MS);
             self.accounts.retain(|_, one| {
@@ -296,7 +296,7 @@ impl State {
 
     /// The part of this second that has passed.
     fn second_passed(&self, now: Moment) -> f64 {
-        to_float(now.since(self.second_began)) / to_float(SHARE_MS)
+        to_float(now.millis_since(self.second_began)) / to_float(SHARE_MS)
     }
 
     /// The account, which is there from now on even if it gets nothing: one that storms has to see it.
@@ -370,7 +370,7 @@ mod tests {
             order.by_ref().map(|class| leave(&budget, *class, &one, 500, 0)).collect::<Vec<_>>(),
             [160, 20, 10, 10]
         );
-        assert_eq!(budget.take(Class::Poll, Some(&one), Moment(0)).expect_err("empty"), Shed::Rate);
+        assert_eq!(budget.take(Class::Poll, Some(&one), Moment(0)).expect_err("empty"), Denied::Rate);
     }
 
     #[test]
@@ -395,7 +395,7 @@ mod tests {
         let one = account("a");
         let silent = Rate::default();
         budget.note(&Rate { retry_after_ms: Some(3_000), ..silent }, true, Moment(0));
-        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_999)).expect_err("paused"), Shed::Paused);
+        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_999)).expect_err("paused"), Denied::Paused);
         assert_eq!(leave(&budget, Class::Submit, &one, 1, 3_000), 1);
         budget.note(&silent, true, Moment(3_000));
         assert_eq!(
@@ -416,7 +416,7 @@ mod tests {
         budget.note(&Rate { limit: Some(100), remaining: Some(3), ..Rate::default() }, false, Moment(0));
         assert_eq!(leave(&budget, Class::Submit, &one, 50, 0), 3);
         budget.note(&Rate { remaining: Some(0), reset_ms: Some(2_000), ..Rate::default() }, false, Moment(10));
-        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_009)).expect_err("nothing left"), Shed::Paused);
+        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_009)).expect_err("nothing left"), Denied::Paused);
         let silent = Rate { limit: Some(100), ..Rate::default() };
         budget.note(&silent, false, Moment(60_000));
         assert_eq!(leave(&budget, Class::Submit, &one, 50, 60_000), 19, "the limit of 100 is forgotten");
@@ -433,9 +433,9 @@ mod tests {
         let (one, two, three) = (account("a"), account("b"), account("c"));
         let take = |class, who| budget.take(class, Some(who), Moment(0));
         let held = [take(Class::Submit, &one), take(Class::Poll, &one)];
-        assert_eq!(take(Class::Poll, &one).expect_err("two at once"), Shed::AccountCalls);
+        assert_eq!(take(Class::Poll, &one).expect_err("two at once"), Denied::AccountCalls);
         let more = [take(Class::Submit, &two), take(Class::Report, &two)];
-        assert_eq!(take(Class::Submit, &three).expect_err("three at once"), Shed::Calls);
+        assert_eq!(take(Class::Submit, &three).expect_err("three at once"), Denied::Calls);
         assert!(take(Class::Poll, &three).is_ok(), "a poll has its own bound");
         drop(held);
         assert!(take(Class::Submit, &one).is_ok());

@@ -60,7 +60,7 @@ impl Moment {
 
     /// Milliseconds since an earlier moment.
     #[must_use]
-    pub fn since(self, earlier: Self) -> u64 {
+    pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
@@ -212,7 +212,7 @@ pub struct Accepted {
 
 /// What a request achieved.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Done {
+pub enum OpResult {
     /// A submit got this id.
     Submitted(LegacyId),
     /// A poll found this.
@@ -277,11 +277,11 @@ pub enum Failure {
     /// Nobody can take the task now.
     NoProviders,
     /// The upstream, or we for it, refuse for load; or nothing could be sent. Surely nothing was taken.
-    Shed,
+    NotSent,
     /// The upstream did not answer in a way that can be used. On a submit: it surely did not accept.
     Unavailable,
     /// A submit or a report was sent and its fate is unknown.
-    FateUnknown,
+    OutcomeUnknown,
     /// A report was made before.
     ReportDuplicate,
     /// The upstream did not take the report.

@@ -6,7 +6,7 @@
 //!
 //! | step | from → to | where | pure? |
 //! |---|---|---|---|
-//! | 1 | HTTP session → [`legacy::Inbound`] | [`server`] | I/O |
+//! | 1 | HTTP session → [`http::Inbound`] | [`server`] | I/O |
 //! | 2 | `Inbound` → [`legacy::Form`]: what was said | [`legacy::form`] | yes |
 //! | 3 | `Form` → [`legacy::Request`]: what was meant, and how to answer | [`legacy`] | yes |
 //! | 4 | account, id, now → [`ledger::table::Admit`] | [`ledger::table`] | yes |
@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod gateway;
+pub mod http;
 pub mod ledger;
 pub mod legacy;
 pub mod methods;

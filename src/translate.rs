@@ -8,8 +8,9 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::domain::{Account, Done, Failure, LegacyId, NativeId, Op, Outcome, Task, TaskRef};
-use crate::legacy::{self, Inbound, Limits, Notation, Place, Request, Script, Style, Verb};
+use crate::domain::{Account, Failure, LegacyId, NativeId, Op, OpResult, Outcome, Task, TaskRef};
+use crate::http::{Inbound, Verb};
+use crate::legacy::{self, Limits, Notation, ReplyContext, Request, Script, Style};
 use crate::methods::{Method, json_text};
 use crate::native::{Answer, Call, answer, call};
 
@@ -117,16 +118,16 @@ pub fn explain(
         Op::Report(id, verdict) => {
             show(&mut text, account, &call::feedback_task(&stand_in(account, *id, method), *verdict));
             if let Some(native) = native {
-                tell(&mut text, &answer::feedback(native).map(|()| Done::Reported), request.style);
+                tell(&mut text, &answer::feedback(native).map(|()| OpResult::Reported), request.style);
             }
         }
         Op::Balance => {
             show(&mut text, account, &call::get_balance(account));
             if let Some(native) = native {
-                tell(&mut text, &answer::balance(native).map(Done::Balance), request.style);
+                tell(&mut text, &answer::balance(native).map(OpResult::Balance), request.style);
             }
         }
-        Op::ListErrors => tell(&mut text, &Ok(Done::Errors), request.style),
+        Op::ListErrors => tell(&mut text, &Ok(OpResult::Errors), request.style),
     }
     Ok(text)
 }
@@ -139,16 +140,16 @@ fn submits(text: &mut String, account: &Account, tasks: &[Task], native: Option<
     let (Some(native), Some(task)) = (native, tasks.first()) else { return };
     match answer::created(native, task.method) {
         Ok(accepted) => {
-            tell(text, &Ok(Done::Submitted(STAND_IN_ID)), request.style);
+            tell(text, &Ok(OpResult::Submitted(STAND_IN_ID)), request.style);
             if let Some(outcome) = accepted.outcome {
                 text.push_str("polled:    answered from memory\n");
-                tell(text, &Ok(Done::Polled(outcome)), Style { place: Place::Get, ..request.style });
+                tell(text, &Ok(OpResult::Polled(outcome)), Style { place: ReplyContext::Get, ..request.style });
             }
         }
         // Whether it was taken is unknown: the client gets an id, and "not ready" when it polls.
-        Err(Failure::FateUnknown) => {
+        Err(Failure::OutcomeUnknown) => {
             text.push_str("fate:      unknown; the id reads as not ready, then as unsolvable; never sent again\n");
-            tell(text, &Ok(Done::Submitted(STAND_IN_ID)), request.style);
+            tell(text, &Ok(OpResult::Submitted(STAND_IN_ID)), request.style);
         }
         Err(failure) => tell(text, &Err(failure), request.style),
     }
@@ -158,7 +159,7 @@ fn polls(text: &mut String, account: &Account, task: &TaskRef, native: Option<&A
     show(text, account, &call::get_task_result(task));
     if let Some(native) = native {
         let _ = writeln!(text, "row:       {}", task.method.name);
-        tell(text, &answer::result(native, task.method).map(Done::Polled), style);
+        tell(text, &answer::result(native, task.method).map(OpResult::Polled), style);
     }
 }
 
@@ -176,12 +177,12 @@ fn show(text: &mut String, account: &Account, call: &Call) {
     let _ = writeln!(text, "call:      POST {} {body}", call.endpoint.path());
 }
 
-fn tell(text: &mut String, result: &Result<Done, Failure>, style: Style) {
+fn tell(text: &mut String, result: &Result<OpResult, Failure>, style: Style) {
     for (name, notation) in [("text:     ", Notation::Text), ("JSON:     ", Notation::Json)] {
         let reply = legacy::render(result, Style { notation, ..style });
         let _ = writeln!(text, "{name} {}", String::from_utf8_lossy(&reply.body));
     }
-    if let Ok(Done::Polled(Outcome::NotReady)) = result {
+    if let Ok(OpResult::Polled(Outcome::NotReady)) = result {
         text.push_str("           (asked again after the not-ready time)\n");
     }
 }

@@ -148,7 +148,7 @@ fn gateway(config: &Config, metrics: Arc<Metrics>, access: Option<Access>) -> Re
         serving.start("admin", address, None, admin, Until::Exit)?;
     }
     spawn(ledger.sweep());
-    spawn(gateway.keep_ahead());
+    spawn(gateway.run_prefetch());
     spawn(upstream.keep_resolved(config.upstream.resolve_every_ms.duration()));
     Ok(serving)
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use capgate::domain::{Account, Failure, LegacyId, NativeId, Outcome, Solved, Verdict};
-use capgate::ledger::table::{Admit, Ahead, Landing, Moment, NotOpened, Options, Pacing, Table};
+use capgate::ledger::table::{Admit, Moment, NextPrefetch, NotOpened, Options, Pacing, PollResult, Table};
 use capgate::methods::{METHODS, Method, Payload};
 
 const OPTIONS: Options = Options {
@@ -129,7 +129,7 @@ impl World {
         let account = usize::try_from(random.next(3)).expect("small");
         let id = if random.next(10) == 0 { self.some_id(random) } else { LegacyId(self.next_id) };
         let opened = self.table.open(id, &self.accounts[account], row(), self.now());
-        let census = self.table.census();
+        let stats = self.table.stats();
         match opened {
             Ok(()) => {
                 self.next_id = self.next_id.max(id.0 + 1);
@@ -150,10 +150,10 @@ impl World {
             Err(NotOpened::Taken) => assert!(id.0 < self.next_id, "a new id is said to be taken"),
             Err(NotOpened::Full) => {
                 let of_account = self.model.values().filter(|model| model.account == account).count();
-                let full = census.records >= OPTIONS.records_max
-                    || census.bytes >= OPTIONS.bytes_max
+                let full = stats.records >= OPTIONS.records_max
+                    || stats.bytes >= OPTIONS.bytes_max
                     || of_account >= OPTIONS.account_records_max;
-                assert!(full, "full without being full: {census:?}");
+                assert!(full, "full without being full: {stats:?}");
             }
         }
     }
@@ -190,7 +190,7 @@ impl World {
     fn poll(&mut self, random: &mut Random) {
         let id = self.some_id(random);
         let asks = usize::try_from(random.next(3)).expect("small");
-        let flights = self.table.census().flights;
+        let flights = self.table.stats().flights;
         let admit = self.table.admit(&self.accounts[asks], id, self.now());
         let Some(model) = self.model.get_mut(&id).filter(|model| model.account == asks) else {
             assert!(matches!(admit, Admit::Unknown), "a stranger or an unknown id got {admit:?}");
@@ -244,7 +244,7 @@ impl World {
 
     /// Who asks often is asked for ahead, and nobody else.
     fn ahead(&mut self) {
-        while let Ahead::Lead(id, lead) = self.table.ahead(self.now()) {
+        while let NextPrefetch::Start(id, lead) = self.table.ahead(self.now()) {
             let model = self.model.get_mut(&id).expect("a task that is there");
             assert!(model.bound && model.settled.is_none() && model.flight.is_none(), "ahead of what cannot be asked");
             assert!(model.fresh_until <= self.now && model.was_asked_recently(self.now), "ahead without need");
@@ -255,7 +255,7 @@ impl World {
 
     fn land(&mut self, random: &mut Random) {
         let Some((id, flight)) = random.pick(&self.flights).copied() else { return };
-        let landing: Landing = match random.next(6) {
+        let landing: PollResult = match random.next(6) {
             0 => Ok(solved(&format!("answer of {id}"))),
             1 => Ok(Outcome::Failed(Failure::Unsolvable)),
             2 => Err(Failure::Unavailable),
@@ -292,7 +292,7 @@ impl World {
                     assert_eq!(task.account, self.accounts[asks]);
                     let again = self.table.begin_report(&self.accounts[asks], id, Verdict::Bad, self.now());
                     assert_eq!(again.expect_err("one at a time"), Failure::ReportDuplicate);
-                    let result = if random.next(2) == 0 { Ok(()) } else { Err(Failure::FateUnknown) };
+                    let result = if random.next(2) == 0 { Ok(()) } else { Err(Failure::OutcomeUnknown) };
                     self.table.end_report(id, Verdict::Bad, &result);
                     let again = self.table.begin_report(&self.accounts[asks], id, Verdict::Bad, self.now());
                     match result {
@@ -316,10 +316,10 @@ impl World {
     }
 
     fn check(&mut self) {
-        let (census, recount) = (self.table.census(), self.table.recount());
-        assert_eq!((census.records, census.bytes, census.flights), (recount.records, recount.bytes, recount.flights));
-        assert!(census.records <= OPTIONS.records_max && census.flights <= OPTIONS.flights_max, "{census:?}");
-        assert!(census.accounts <= 3 && census.accounts == recount.accounts, "{census:?}");
+        let (stats, recount) = (self.table.stats(), self.table.recount());
+        assert_eq!((stats.records, stats.bytes, stats.flights), (recount.records, recount.bytes, recount.flights));
+        assert!(stats.records <= OPTIONS.records_max && stats.flights <= OPTIONS.flights_max, "{stats:?}");
+        assert!(stats.accounts <= 3 && stats.accounts == recount.accounts, "{stats:?}");
     }
 
     /// Everything that sweeping must have forgotten is forgotten, and nothing else.
@@ -333,7 +333,7 @@ impl World {
             model.expires = now + OPTIONS.answer_ttl_ms;
         }
         self.model.retain(|_, model| model.expires > now);
-        assert_eq!(self.table.census().records, self.model.len(), "swept too much or too little");
+        assert_eq!(self.table.stats().records, self.model.len(), "swept too much or too little");
     }
 }
 
@@ -356,9 +356,9 @@ fn the_table_agrees_with_the_model_whatever_happens() {
         world.sweep_and_compare();
         world.now += 100_000;
         world.sweep_and_compare();
-        let census = world.table.census();
+        let stats = world.table.stats();
         assert_eq!(
-            (census.records, census.bytes, census.flights, census.accounts),
+            (stats.records, stats.bytes, stats.flights, stats.accounts),
             (0, 0, 0, 0),
             "seed {seed}: not drained"
         );
@@ -370,13 +370,13 @@ fn a_pingback_is_kept_with_its_task_and_charged() {
     let table = Table::new(OPTIONS);
     let account = Account::new("A").expect("a key");
     table.open(LegacyId(7), &account, row(), Moment(0)).expect("room");
-    let before = table.census().bytes;
+    let before = table.stats().bytes;
     table.set_pingback(LegacyId(7), "https://example.com/told".into());
     assert_eq!(table.pingback(LegacyId(7)).as_deref(), Some("https://example.com/told"));
     assert_eq!(table.pingback(LegacyId(8)), None);
-    assert_eq!((table.census().bytes - before, table.census().bytes), (24, table.recount().bytes));
+    assert_eq!((table.stats().bytes - before, table.stats().bytes), (24, table.recount().bytes));
     table.withdraw(LegacyId(7));
-    assert_eq!((table.census().bytes, table.pingback(LegacyId(7))), (0, None));
+    assert_eq!((table.stats().bytes, table.pingback(LegacyId(7))), (0, None));
 }
 
 /// Whoever guesses ids costs no memory, and pushes nobody out of a table that is full.
@@ -403,7 +403,7 @@ fn random_ids_neither_grow_the_table_nor_push_out_real_records() {
         table.open(*id, account, row(), Moment(0)).expect("room");
         table.bind(*id, NativeId::new(&format!("native {id}")), Moment(0));
     }
-    let (census, recount) = (table.census(), table.recount());
+    let (stats, recount) = (table.stats(), table.recount());
     for step in 0..100 * RECORDS {
         // Of other accounts too, and of one that has no record at all.
         let asks = accounts.get(usize::try_from(step % 4).expect("small")).cloned();
@@ -413,7 +413,7 @@ fn random_ids_neither_grow_the_table_nor_push_out_real_records() {
             assert!(matches!(table.admit(&asks, id, Moment(1 + step % 100)), Admit::Unknown), "{id} is nobody's");
         }
     }
-    assert_eq!((table.census(), table.recount()), (census, recount));
+    assert_eq!((table.stats(), table.recount()), (stats, recount));
     assert_eq!(table.open(LegacyId(1), &accounts[0], row(), Moment(100)), Err(NotOpened::Full));
     for (id, account) in real {
         assert!(!matches!(table.admit(account, id, Moment(100)), Admit::Unknown), "{id} was pushed out");

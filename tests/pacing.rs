@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
-use capgate::ledger::table::{Admit, Ahead, Lead, Moment, Options, Pacing, Table};
+use capgate::ledger::table::{Admit, FlightTicket, Moment, NextPrefetch, Options, Pacing, Table};
 use capgate::methods::{METHODS, Payload};
 
 use crate::documents::bless;
@@ -73,7 +73,7 @@ fn run(table: &Table, account: &Account, id: u64, began: u64, takes_ms: u64, pha
     let mut client_at = began + phase_ms;
     let mut now = began;
     loop {
-        let take_off = |lead: Lead, polls: &mut u64, landing: &mut BTreeMap<u64, u64>| {
+        let take_off = |lead: FlightTicket, polls: &mut u64, landing: &mut BTreeMap<u64, u64>| {
             *polls += 1;
             assert!(landing.insert(now + FLIGHT_MS, lead.flight).is_none(), "one flight at a time");
         };
@@ -89,9 +89,9 @@ fn run(table: &Table, account: &Account, id: u64, began: u64, takes_ms: u64, pha
         }
         let ahead = loop {
             match table.ahead(Moment(now)) {
-                Ahead::Lead(_, lead) => take_off(lead, &mut polls, &mut landing),
-                Ahead::At(moment) => break Some(moment.0),
-                Ahead::Idle => break None,
+                NextPrefetch::Start(_, lead) => take_off(lead, &mut polls, &mut landing),
+                NextPrefetch::At(moment) => break Some(moment.0),
+                NextPrefetch::Idle => break None,
             }
         };
         if now >= client_at {

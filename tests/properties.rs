@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use capgate::config::Config;
-use capgate::domain::{Account, Done, Failure, Op, Outcome, Solved};
-use capgate::legacy::{self, Inbound, Notation, Place, Script, Style, Verb};
+use capgate::domain::{Account, Failure, Op, OpResult, Outcome, Solved};
+use capgate::http::{Inbound, Verb};
+use capgate::legacy::{self, Notation, ReplyContext, Script, Style};
 use capgate::methods::{Method, Payload, Table};
 use capgate::native::{Answer, answer, call};
 use proptest::prelude::*;
@@ -55,12 +56,19 @@ fn content_type() -> impl Strategy<Value = String> {
     ]
 }
 
-fn style(place: Place, notation: Notation) -> Style {
+fn style(place: ReplyContext, notation: Notation) -> Style {
     Style { place, notation, open_to_browsers: false }
 }
 
-const PLACES: [Place; 7] =
-    [Place::Submit, Place::Get, Place::GetWithPrice, Place::GetMany, Place::Report, Place::Balance, Place::Nowhere];
+const PLACES: [ReplyContext; 7] = [
+    ReplyContext::Submit,
+    ReplyContext::Get,
+    ReplyContext::GetWithPrice,
+    ReplyContext::GetMany,
+    ReplyContext::Report,
+    ReplyContext::Balance,
+    ReplyContext::UnknownAction,
+];
 
 fn failures() -> Vec<Failure> {
     use Failure as F;
@@ -88,9 +96,9 @@ fn failures() -> Vec<Failure> {
         F::Unsolvable,
         F::TaskUnsupported,
         F::NoProviders,
-        F::Shed,
+        F::NotSent,
         F::Unavailable,
-        F::FateUnknown,
+        F::OutcomeUnknown,
         F::ReportDuplicate,
         F::ReportRefused,
         F::Other("ERROR_BAD_DUPLICATES".into()),
@@ -102,7 +110,7 @@ fn every_failure_has_a_code_that_clients_recognise_everywhere() {
     for failure in failures() {
         for place in PLACES {
             let code = legacy::codes::code(&failure, place);
-            let is_poll = matches!(place, Place::Get | Place::GetWithPrice | Place::GetMany);
+            let is_poll = matches!(place, ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany);
             let is_fine = code.starts_with("ERROR_") || (is_poll && code == legacy::codes::NOT_READY);
             assert!(is_fine, "{failure:?} at {place:?} is {code}");
             let reply = legacy::render(&Err(failure.clone()), style(place, Notation::Json));
@@ -148,15 +156,15 @@ proptest! {
     #[test]
     fn text_and_json_carry_the_same_answer(text in "\\PC{1,40}|[|\"\\\\<>&\u{0}-\u{1f}]{1,10}", price in "0\\.[0-9]{1,6}") {
         let solved = Solved { payload: Payload::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()), took_ms: None };
-        let done = Ok(Done::Polled(Outcome::Solved(Arc::new(solved))));
-        for (place, expected) in [(Place::Get, format!("OK|{text}")), (Place::GetWithPrice, format!("OK|{text}|{price}"))] {
+        let done = Ok(OpResult::Polled(Outcome::Solved(Arc::new(solved))));
+        for (place, expected) in [(ReplyContext::Get, format!("OK|{text}")), (ReplyContext::GetWithPrice, format!("OK|{text}|{price}"))] {
             let reply = legacy::render(&done, style(place, Notation::Text));
             prop_assert_eq!(&reply.body[..], expected.as_bytes());
             let reply = legacy::render(&done, style(place, Notation::Json));
             let json: Json = serde_json::from_slice(&reply.body).expect("JSON");
             prop_assert_eq!(json["request"].as_str(), Some(text.as_str()));
             prop_assert_eq!(json["useragent"].as_str(), Some(text.as_str()));
-            prop_assert_eq!(json["price"].as_str(), (place == Place::GetWithPrice).then_some(price.as_str()));
+            prop_assert_eq!(json["price"].as_str(), (place == ReplyContext::GetWithPrice).then_some(price.as_str()));
         }
     }
 
@@ -228,7 +236,8 @@ fn every_row_is_answered_alike_in_both_notations() {
         let accepted = answer::created(&answer, method).unwrap_or_else(|why| panic!("{}: {why:?}", method.name));
         let outcome = accepted.outcome.unwrap_or_else(|| panic!("{}: {}", method.name, reply.body));
         assert!(matches!(outcome, Outcome::Solved(_)), "{}: {outcome:?}", method.name);
-        let said = |notation| legacy::render(&Ok(Done::Polled(outcome.clone())), style(Place::Get, notation)).body;
+        let said =
+            |notation| legacy::render(&Ok(OpResult::Polled(outcome.clone())), style(ReplyContext::Get, notation)).body;
         let text = String::from_utf8(said(Notation::Text).to_vec()).expect("text");
         let text = text.strip_prefix("OK|").unwrap_or_else(|| panic!("{}: {text}", method.name));
         let json: Json = serde_json::from_slice(&said(Notation::Json)).expect("JSON");

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use capgate::config::Config;
-use capgate::legacy::{self, Inbound, Limits, Notation, Place, Script, Style, Verb};
+use capgate::http::{Inbound, Verb};
+use capgate::legacy::{self, Limits, Notation, ReplyContext, Script, Style};
 use capgate::native::call;
-use capgate::domain::{Done, Failure, Op};
+use capgate::domain::{OpResult, Failure, Op};
 use serde_json::Value as Json;
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(|| Config::default().legacy_limits());
@@ -49,13 +50,13 @@ pub fn decode(script: Script, inbound: &Inbound) {
 }
 
 /// Renders a result in both notations, at one place of the protocol.
-pub fn check_both(result: &Result<Done, Failure>, place: Place) {
+pub fn check_both(result: &Result<OpResult, Failure>, place: ReplyContext) {
     for notation in [Notation::Text, Notation::Json] {
         check(result, Style { place, notation, open_to_browsers: false });
     }
 }
 
-fn check(result: &Result<Done, Failure>, style: Style) {
+fn check(result: &Result<OpResult, Failure>, style: Style) {
     let reply = legacy::render(result, style);
     assert_eq!(reply.status, 200, "{result:?} at {style:?}");
     assert!(!reply.body.is_empty(), "{result:?} at {style:?} has no words");

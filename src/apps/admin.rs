@@ -10,10 +10,10 @@ use bytes::Bytes;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
-use crate::legacy::Verb;
-use crate::server::handler::{Begun, Handler, Response, Unserved};
+
+use crate::http::{Inbound, Step, Verb};
+use crate::server::handler::{Handler, Rejection, Response};
 use crate::server::listener::Connections;
-use crate::server::request::Received;
 use crate::telemetry::metrics::Metrics;
 
 /// What there is to be told of.
@@ -45,7 +45,7 @@ impl AdminApp {
 
     fn metrics(&self) -> Response {
         let Observed { metrics, ledger, budget, clock, connections, .. } = &self.0;
-        metrics.census(ledger.census());
+        metrics.stats(ledger.stats());
         metrics.tokens(budget.tokens(clock.now()));
         metrics.connections.set(i64::try_from(connections.open()).unwrap_or(i64::MAX));
         text(200, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(metrics.text()))
@@ -56,23 +56,23 @@ impl AdminApp {
 impl Handler for AdminApp {
     type Rest = ();
 
-    fn begin(&self, request: &Received) -> Begun<()> {
-        Begun::Done(self.answer(request))
+    fn begin(&self, request: &Inbound) -> Step<Response, ()> {
+        Step::Ready(self.answer(request))
     }
 
-    async fn finish(&self, request: &Received, (): ()) -> Response {
+    async fn finish(&self, request: &Inbound, (): ()) -> Response {
         self.answer(request)
     }
 
-    fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
+    fn refuse(&self, _request: &Inbound, _why: Rejection) -> Response {
         text(413, "text/plain; charset=utf-8", Bytes::new())
     }
 }
 
 impl AdminApp {
-    fn answer(&self, request: &Received) -> Response {
+    fn answer(&self, request: &Inbound) -> Response {
         let plain = |status, body: &'static str| text(status, "text/plain; charset=utf-8", body.into());
-        match (request.inbound.verb, request.inbound.path.as_str()) {
+        match (request.verb, request.path.as_str()) {
             (Verb::Get, "/metrics") => self.metrics(),
             // That this answers at all is what is asked.
             (Verb::Get, "/livez") => plain(200, "live\n"),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::Failure;
-use crate::gateway::{self, Facts, Gateway, Rest};
+use crate::gateway::{Gateway, RequestLabels, Rest};
+use crate::http::{Inbound, Step};
 use crate::legacy::{Reply, Script};
-use crate::server::handler::{Begun, Handler, Response, Told, Unserved};
-use crate::server::request::Received;
+use crate::server::handler::{Handler, Rejection, Response, Told};
 use crate::telemetry::log::Access;
 
 /// Answers with the gateway.
@@ -29,27 +29,27 @@ impl LegacyApp {
 impl Handler for LegacyApp {
     type Rest = Rest;
 
-    fn begin(&self, request: &Received) -> Begun<Rest> {
-        match self.gateway.begin(&request.inbound) {
-            gateway::Begun::Done(reply, facts) => Begun::Done(response((reply, facts))),
-            gateway::Begun::Rest(rest) => Begun::Rest(rest),
+    fn begin(&self, request: &Inbound) -> Step<Response, Rest> {
+        match self.gateway.begin(request) {
+            Step::Ready(answer) => Step::Ready(response(answer)),
+            Step::Pending(rest) => Step::Pending(rest),
         }
     }
 
-    async fn finish(&self, _request: &Received, rest: Rest) -> Response {
+    async fn finish(&self, _request: &Inbound, rest: Rest) -> Response {
         response(self.gateway.finish(rest).await)
     }
 
-    fn refuse(&self, request: &Received, why: Unserved) -> Response {
-        let failure = match (why, Script::of(&request.inbound.path)) {
+    fn refuse(&self, request: &Inbound, why: Rejection) -> Response {
+        let failure = match (why, Script::of(&request.path)) {
             // Only an image makes a submit that large.
-            (Unserved::TooBig, Some(Script::In)) => Failure::ImageTooBig,
-            (Unserved::TooSlow, Some(Script::In)) => Failure::Upload,
-            (Unserved::Shed, _) => Failure::Shed,
-            (Unserved::Panicked, _) => Failure::Unavailable,
+            (Rejection::BodyTooLarge, Some(Script::In)) => Failure::ImageTooBig,
+            (Rejection::BodyTimeout, Some(Script::In)) => Failure::Upload,
+            (Rejection::Overloaded, _) => Failure::NotSent,
+            (Rejection::Panicked, _) => Failure::Unavailable,
             _ => Failure::Parameter("body"),
         };
-        response(self.gateway.refuse(&request.inbound, failure))
+        response(self.gateway.refuse(request, failure))
     }
 
     fn told(&self, told: Told) {
@@ -59,7 +59,7 @@ impl Handler for LegacyApp {
     }
 }
 
-fn response((reply, facts): (Reply, Facts)) -> Response {
+fn response((reply, facts): (Reply, RequestLabels)) -> Response {
     let Reply { status, content_type, headers, body } = reply;
     Response { status, content_type, fixed: headers, headers: Vec::new(), body, facts: Some(facts) }
 }

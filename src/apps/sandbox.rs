@@ -10,10 +10,9 @@ use chrono::Utc;
 use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
-use crate::legacy::Verb;
+use crate::http::{Inbound, Step, Verb};
 use crate::sandbox::Sandbox;
-use crate::server::handler::{Begun, Handler, Response, Unserved};
-use crate::server::request::Received;
+use crate::server::handler::{Handler, Rejection, Response};
 
 /// Answers with the sandbox.
 #[derive(Debug)]
@@ -32,11 +31,11 @@ impl SandboxApp {
         Arc::new(Self { sandbox, origin, in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) })
     }
 
-    async fn call(&self, request: &Received) -> Response {
+    async fn call(&self, request: &Inbound) -> Response {
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
         let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let reply = self.sandbox.answer(&request.inbound.path, &request.inbound.body, now_ms);
+        let reply = self.sandbox.answer(&request.path, &request.body, now_ms);
         if reply.delay_ms > 0 {
             sleep(Duration::from_millis(reply.delay_ms)).await;
         }
@@ -58,12 +57,12 @@ impl SandboxApp {
 impl Handler for SandboxApp {
     type Rest = ();
 
-    fn begin(&self, _request: &Received) -> Begun<()> {
-        Begun::Rest(())
+    fn begin(&self, _request: &Inbound) -> Step<Response, ()> {
+        Step::Pending(())
     }
 
-    async fn finish(&self, request: &Received, (): ()) -> Response {
-        match (request.inbound.verb, request.inbound.path.as_str()) {
+    async fn finish(&self, request: &Inbound, (): ()) -> Response {
+        match (request.verb, request.path.as_str()) {
             (Verb::Get, "/sandbox/counters") => {
                 let mut counters = self.sandbox.counters();
                 if let Json::Object(members) = &mut counters {
@@ -81,7 +80,7 @@ impl Handler for SandboxApp {
         }
     }
 
-    fn refuse(&self, _request: &Received, _why: Unserved) -> Response {
+    fn refuse(&self, _request: &Inbound, _why: Rejection) -> Response {
         json(413, "{}".to_owned())
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Gateway, together};
 use crate::domain::{Account, Failure, LegacyId, Outcome, Solved, Task, Verdict};
-use crate::ledger::Path;
-use crate::ledger::table::Landing;
+use crate::ledger::PollSource;
+use crate::ledger::table::PollResult;
 use crate::methods::Payload;
 
 impl Gateway {
@@ -52,13 +52,13 @@ impl Gateway {
     }
 
     /// Polls the tasks that one stands for, and joins what they have.
-    pub(super) async fn poll_group(&self, account: &Account, members: &[LegacyId]) -> (Landing, Path) {
+    pub(super) async fn poll_group(&self, account: &Account, members: &[LegacyId]) -> (PollResult, PollSource) {
         let polls = members.iter().map(|member| {
             let (gateway, account, member) = (self.clone(), account.clone(), *member);
             async move {
                 let polled = gateway.ledger.poll(&account, member, |task| gateway.ask_for_result(task)).await;
                 // A member stands for nothing else.
-                polled.unwrap_or((Err(Failure::TaskUnknown), Path::Unknown))
+                polled.unwrap_or((Err(Failure::TaskUnknown), PollSource::Unknown))
             }
         });
         join(together(polls).await)
@@ -79,13 +79,13 @@ impl Gateway {
 
 /// The answer of a task that stands for others: theirs, in their order (2captcha docs, several rotate images). Ready when
 /// all are, failed when one is.
-fn join(polled: Vec<(Landing, Path)>) -> (Landing, Path) {
+fn join(polled: Vec<(PollResult, PollSource)>) -> (PollResult, PollSource) {
     let mut texts = Vec::with_capacity(polled.len());
     let mut costs = Some(0.0);
-    let mut how = Path::Hit;
+    let mut how = PollSource::Hit;
     let mut is_ready = true;
     for (landing, path) in polled {
-        if path != Path::Hit {
+        if path != PollSource::Hit {
             how = path;
         }
         match landing {

@@ -31,7 +31,7 @@ impl Keys {
         let known = self.refused.get(account)?;
         let (failure, until) = known.value();
         let is_in_force = now < *until && concerns(failure, class);
-        is_in_force.then(|| if class == Class::Poll { Failure::Shed } else { failure.clone() })
+        is_in_force.then(|| if class == Class::Poll { Failure::NotSent } else { failure.clone() })
     }
 
     /// Whether the upstream has accepted it before.

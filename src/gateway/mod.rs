@@ -14,13 +14,14 @@ use tokio::sync::oneshot;
 
 use self::balance::Balances;
 use self::keys::Keys;
-use self::upstream_client::Outlet;
+use self::upstream_client::UpstreamClient;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::domain::{Accepted, Account, Done, Failure, LegacyId, Op, Outcome, Task, TaskRef, Verdict};
-use crate::ledger::table::Landing;
-use crate::ledger::{Ledger, Path};
-use crate::legacy::{self, Inbound, Limits, Place, Reply, Script, Style, Verb};
+use crate::domain::{Accepted, Account, Failure, LegacyId, Op, OpResult, Outcome, Task, TaskRef, Verdict};
+use crate::http::{Inbound, Step, Verb};
+use crate::ledger::table::PollResult;
+use crate::ledger::{Ledger, PollSource};
+use crate::legacy::{self, Limits, Reply, ReplyContext, Script, Style};
 use crate::native::{Answer, Call, answer, call};
 use crate::telemetry::metrics::Metrics;
 
@@ -43,7 +44,7 @@ pub struct SendError {
 
 /// What happened to a request, for its line in the access log. Closed sets and numbers: nothing that a client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct RequestLabels {
     /// `in`, `res`, or `none` for a path that is no script.
     pub script: &'static str,
     /// What was asked for.
@@ -53,16 +54,7 @@ pub struct Facts {
     /// `ok`, `not_ready`, or the legacy code.
     pub outcome: &'static str,
     /// How a poll was answered.
-    pub path: Option<Path>,
-}
-
-/// How far a request got without waiting.
-#[derive(Debug)]
-pub enum Begun {
-    /// Answered.
-    Done(Reply, Facts),
-    /// Something has to be waited for.
-    Rest(Rest),
+    pub path: Option<PollSource>,
 }
 
 /// A request that is understood, and waits for something.
@@ -92,7 +84,7 @@ pub struct Options {
 pub struct Gateway {
     limits: Arc<Limits>,
     ledger: Ledger,
-    outlet: Arc<Outlet>,
+    outlet: Arc<UpstreamClient>,
     balances: Arc<Balances>,
     metrics: Arc<Metrics>,
     submit_wait: Duration,
@@ -118,30 +110,30 @@ impl Gateway {
         Self {
             limits: Arc::new(options.limits),
             ledger,
-            outlet: Arc::new(Outlet { upstream, metrics: Arc::clone(&metrics), budget, clock, keys }),
+            outlet: Arc::new(UpstreamClient { upstream, metrics: Arc::clone(&metrics), budget, clock, keys }),
             balances: Arc::new(Balances::new(options.balance_ttl_ms)),
             metrics,
             submit_wait: options.submit_wait,
         }
     }
 
-    /// Asks ahead for tasks that clients ask for often, for ever; see [`Ledger::keep_ahead`].
-    pub async fn keep_ahead(self) {
+    /// Asks ahead for tasks that clients ask for often, for ever; see [`Ledger::run_prefetch`].
+    pub async fn run_prefetch(self) {
         let ledger = self.ledger.clone();
-        ledger.keep_ahead(|task| self.ask_for_result(task)).await;
+        ledger.run_prefetch(|task| self.ask_for_result(task)).await;
     }
 
     /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
-    pub async fn handle(&self, inbound: &Inbound) -> (Reply, Facts) {
+    pub async fn handle(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
         match self.begin(inbound) {
-            Begun::Done(reply, facts) => (reply, facts),
-            Begun::Rest(rest) => self.finish(rest).await,
+            Step::Ready(answer) => answer,
+            Step::Pending(rest) => self.finish(rest).await,
         }
     }
 
     /// Answers a request, if that needs no waiting: most polls.
-    pub fn begin(&self, inbound: &Inbound) -> Begun {
-        let done = |(reply, facts)| Begun::Done(reply, facts);
+    pub fn begin(&self, inbound: &Inbound) -> Step<(Reply, RequestLabels), Rest> {
+        let done = Step::Ready;
         let Some(script) = asked_of(inbound) else {
             return done(self.turn_away(inbound));
         };
@@ -154,16 +146,16 @@ impl Gateway {
             Err(failure) => return done(self.word(script, &Err(failure), request.style, None, None)),
         };
         if let Op::Poll(id) = op
-            && let Some((landing, path)) = self.ledger.glance(&account, id)
+            && let Some((landing, path)) = self.ledger.try_answer(&account, id)
         {
             self.metrics.poll(path);
-            return done(self.word(script, &landing.map(Done::Polled), request.style, None, Some(path)));
+            return done(self.word(script, &landing.map(OpResult::Polled), request.style, None, Some(path)));
         }
-        Begun::Rest(Rest { script, style: request.style, account, op })
+        Step::Pending(Rest { script, style: request.style, account, op })
     }
 
     /// Answers what could not be answered at once.
-    pub async fn finish(&self, rest: Rest) -> (Reply, Facts) {
+    pub async fn finish(&self, rest: Rest) -> (Reply, RequestLabels) {
         let Rest { script, style, account, op } = rest;
         let method = match &op {
             Op::Submit(tasks) => tasks.first().map(|task| task.method.name),
@@ -174,7 +166,7 @@ impl Gateway {
     }
 
     /// Words a refusal for a request whose body was not even read, in the style that its query asks for.
-    pub fn refuse(&self, inbound: &Inbound, failure: Failure) -> (Reply, Facts) {
+    pub fn refuse(&self, inbound: &Inbound, failure: Failure) -> (Reply, RequestLabels) {
         let Some(script) = asked_of(inbound) else {
             return self.turn_away(inbound);
         };
@@ -183,7 +175,7 @@ impl Gateway {
     }
 
     /// Answers what asks nothing of a script.
-    fn turn_away(&self, inbound: &Inbound) -> (Reply, Facts) {
+    fn turn_away(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
         let script = Script::of(&inbound.path);
         let (reply, action) = match (script, inbound.verb) {
             (Some(_), Verb::Options) => (legacy::preflight(), "preflight"),
@@ -191,7 +183,7 @@ impl Gateway {
             (None, _) => (plain(404, "no such path\n"), "none"),
         };
         let script = script.map_or("none", script_label);
-        let facts = Facts { script, action, method: None, outcome: "none", path: None };
+        let facts = RequestLabels { script, action, method: None, outcome: "none", path: None };
         self.metrics.request(&facts);
         (reply, facts)
     }
@@ -200,28 +192,28 @@ impl Gateway {
     fn word(
         &self,
         script: Script,
-        result: &Result<Done, Failure>,
+        result: &Result<OpResult, Failure>,
         style: Style,
         method: Option<&'static str>,
-        path: Option<Path>,
-    ) -> (Reply, Facts) {
+        path: Option<PollSource>,
+    ) -> (Reply, RequestLabels) {
         let outcome = outcome_label(result, style.place);
-        let facts = Facts { script: script_label(script), action: style.place.label(), method, outcome, path };
+        let facts = RequestLabels { script: script_label(script), action: style.place.label(), method, outcome, path };
         self.metrics.request(&facts);
         (legacy::render(result, style), facts)
     }
 
-    async fn act(&self, account: &Account, op: Op) -> (Result<Done, Failure>, Option<Path>) {
+    async fn act(&self, account: &Account, op: Op) -> (Result<OpResult, Failure>, Option<PollSource>) {
         match op {
-            Op::Submit(tasks) => (self.submit_all(account, tasks).await.map(Done::Submitted), None),
-            Op::ListErrors => (Ok(Done::Errors), None),
+            Op::Submit(tasks) => (self.submit_all(account, tasks).await.map(OpResult::Submitted), None),
+            Op::ListErrors => (Ok(OpResult::Errors), None),
             Op::Poll(id) => {
                 let (landing, path) = self.poll(account, id).await;
-                (landing.map(Done::Polled), Some(path))
+                (landing.map(OpResult::Polled), Some(path))
             }
-            Op::PollMany(ids) => (Ok(Done::PolledMany(self.poll_many(account, ids).await)), None),
-            Op::Report(id, verdict) => (self.report_all(account, id, verdict).await.map(|()| Done::Reported), None),
-            Op::Balance => (self.balance(account).await.map(Done::Balance), None),
+            Op::PollMany(ids) => (Ok(OpResult::PolledMany(self.poll_many(account, ids).await)), None),
+            Op::Report(id, verdict) => (self.report_all(account, id, verdict).await.map(|()| OpResult::Reported), None),
+            Op::Balance => (self.balance(account).await.map(OpResult::Balance), None),
         }
     }
 
@@ -263,7 +255,7 @@ impl Gateway {
                     None
                 }
                 // The record stays open, in case the upstream works on it after all, until its own deadline.
-                Err(Failure::FateUnknown) => None,
+                Err(Failure::OutcomeUnknown) => None,
                 Err(failure) => {
                     ledger.settle(id, None, &Outcome::Failed(as_final(failure.clone())));
                     Some(failure)
@@ -278,7 +270,7 @@ impl Gateway {
         }
     }
 
-    async fn poll(&self, account: &Account, id: LegacyId) -> (Landing, Path) {
+    async fn poll(&self, account: &Account, id: LegacyId) -> (PollResult, PollSource) {
         let polled = match self.ledger.poll(account, id, |task| self.ask_for_result(task)).await {
             Ok(polled) => polled,
             Err(members) => self.poll_group(account, &members).await,
@@ -288,7 +280,7 @@ impl Gateway {
     }
 
     /// All at once, so that the slowest decides how long it takes and not their sum.
-    async fn poll_many(&self, account: &Account, ids: Vec<Result<LegacyId, Failure>>) -> Vec<Landing> {
+    async fn poll_many(&self, account: &Account, ids: Vec<Result<LegacyId, Failure>>) -> Vec<PollResult> {
         let polls = ids.into_iter().map(|id| {
             let (gateway, account) = (self.clone(), account.clone());
             async move {
@@ -314,11 +306,11 @@ impl Gateway {
             ledger.end_report(id, verdict, &result);
             result
         });
-        sent.await.unwrap_or(Err(Failure::FateUnknown))
+        sent.await.unwrap_or(Err(Failure::OutcomeUnknown))
     }
 
     /// One flight's question. Owned: it borrows nothing of the gateway or of the client.
-    fn ask_for_result(&self, task: TaskRef) -> impl Future<Output = Landing> + Send + 'static + use<> {
+    fn ask_for_result(&self, task: TaskRef) -> impl Future<Output = PollResult> + Send + 'static + use<> {
         let outlet = Arc::clone(&self.outlet);
         async move {
             let call = call::get_task_result(&task);
@@ -347,15 +339,15 @@ async fn together<T: Send + 'static>(
 /// How a refused submit reads when it is polled after all: trouble would read as not ready for ever.
 fn as_final(failure: Failure) -> Failure {
     match failure {
-        Failure::Shed | Failure::Unavailable | Failure::FateUnknown => Failure::Unsolvable,
+        Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => Failure::Unsolvable,
         said => said,
     }
 }
 
-fn outcome_label(result: &Result<Done, Failure>, place: Place) -> &'static str {
+fn outcome_label(result: &Result<OpResult, Failure>, place: ReplyContext) -> &'static str {
     match result {
-        Ok(Done::Polled(Outcome::NotReady)) => "not_ready",
-        Ok(Done::Polled(Outcome::Failed(failure))) | Err(failure) => legacy::codes::label(failure, place),
+        Ok(OpResult::Polled(Outcome::NotReady)) => "not_ready",
+        Ok(OpResult::Polled(Outcome::Failed(failure))) | Err(failure) => legacy::codes::label(failure, place),
         Ok(_) => "ok",
     }
 }

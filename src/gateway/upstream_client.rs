@@ -13,7 +13,7 @@ use crate::native::{Answer, Call};
 use crate::telemetry::metrics::Metrics;
 
 /// The way upstream.
-pub(super) struct Outlet {
+pub(super) struct UpstreamClient {
     pub(super) upstream: Arc<dyn Upstream>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
@@ -21,7 +21,7 @@ pub(super) struct Outlet {
     pub(super) keys: Keys,
 }
 
-impl Outlet {
+impl UpstreamClient {
     /// Sends a call of an account, reads the answer, counts both. What is shed or refused here was surely not sent.
     pub(super) async fn ask<T: Send>(
         &self,
@@ -40,7 +40,7 @@ impl Outlet {
             Ok(permit) => permit,
             Err(why) => {
                 self.metrics.shed(class, why.label());
-                return Err(Failure::Shed);
+                return Err(Failure::NotSent);
             }
         };
         #[expect(clippy::disallowed_methods, reason = "measured, not decided by")]
@@ -53,15 +53,15 @@ impl Outlet {
                 let result = read(answer);
                 let label = match &result {
                     Ok(_) => "ok",
-                    Err(Failure::Shed) => "rate_limited",
-                    Err(Failure::Unavailable | Failure::FateUnknown) => "unusable",
+                    Err(Failure::NotSent) => "rate_limited",
+                    Err(Failure::Unavailable | Failure::OutcomeUnknown) => "unusable",
                     Err(_) => "refused",
                 };
                 (result, label)
             }
-            Err(error) if error.sent && !endpoint.may_be_repeated() => (Err(Failure::FateUnknown), error.what),
+            Err(error) if error.sent && !endpoint.may_be_repeated() => (Err(Failure::OutcomeUnknown), error.what),
             // What was not sent cost nothing, and counts for nothing.
-            Err(error) if !error.sent => (Err(Failure::Shed), error.what),
+            Err(error) if !error.sent => (Err(Failure::NotSent), error.what),
             Err(error) => (Err(Failure::Unavailable), error.what),
         };
         self.metrics.upstream_call(endpoint, label, began.elapsed());

@@ -18,14 +18,16 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use self::table::{Admit, Ahead, Census, Landing, Lead, NotOpened, Options, Table, Wake};
+use self::table::{
+    Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NotOpened, Options, PollResult, Table,
+};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
 
 /// How a poll was answered, for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum PollSource {
     /// From memory.
     Hit,
     /// From memory, while the upstream is asked behind.
@@ -38,7 +40,7 @@ pub enum Path {
     Unknown,
 }
 
-impl Path {
+impl PollSource {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Follow, Self::Miss, Self::Unknown];
 
@@ -61,7 +63,7 @@ pub struct Ledger {
     clock: Clock,
     ids: Arc<Ids>,
     follow_deadline: Duration,
-    /// Tells [`Ledger::keep_ahead`] that there may be something to do earlier than it thinks.
+    /// Tells [`Ledger::run_prefetch`] that there may be something to do earlier than it thinks.
     ahead: Arc<Notify>,
 }
 
@@ -75,7 +77,7 @@ impl Ledger {
     /// Makes room for a task before it is submitted, and names it.
     ///
     /// # Errors
-    /// [`Failure::Shed`] when the ledger, or the account's share of it, is full.
+    /// [`Failure::NotSent`] when the ledger, or the account's share of it, is full.
     pub fn open(&self, account: &Account, method: &'static Method) -> Result<LegacyId, Failure> {
         // A dozen digits make a collision rare and a second one in a row rarer; the bound is for a full number space.
         for _ in 0..16 {
@@ -86,7 +88,7 @@ impl Ledger {
                 Err(NotOpened::Full) => break,
             }
         }
-        Err(Failure::Shed)
+        Err(Failure::NotSent)
     }
 
     /// Notes what the upstream calls a task.
@@ -132,69 +134,69 @@ impl Ledger {
         account: &Account,
         id: LegacyId,
         ask: impl FnOnce(TaskRef) -> F,
-    ) -> Result<(Landing, Path), Arc<[LegacyId]>>
+    ) -> Result<(PollResult, PollSource), Arc<[LegacyId]>>
     where
-        F: Future<Output = Landing> + Send + 'static,
+        F: Future<Output = PollResult> + Send + 'static,
     {
         Ok(match self.table.admit(account, id, self.clock.now()) {
-            Admit::Unknown => (Err(Failure::TaskUnknown), Path::Unknown),
-            Admit::Recent(landing) => (landing, Path::Hit),
-            Admit::Settled(outcome) => (Ok(outcome), Path::Hit),
-            Admit::Follow(wake) => (self.follow(wake).await, Path::Follow),
+            Admit::Unknown => (Err(Failure::TaskUnknown), PollSource::Unknown),
+            Admit::Recent(landing) => (landing, PollSource::Hit),
+            Admit::Settled(outcome) => (Ok(outcome), PollSource::Hit),
+            Admit::Follow(wake) => (self.follow(wake).await, PollSource::Follow),
             Admit::Group(members) => return Err(members),
-            Admit::Stale => (Ok(Outcome::NotReady), Path::Stale),
+            Admit::Stale => (Ok(Outcome::NotReady), PollSource::Stale),
             Admit::Refresh(lead) => {
                 drop(self.take_off(id, lead, ask));
-                (Ok(Outcome::NotReady), Path::Stale)
+                (Ok(Outcome::NotReady), PollSource::Stale)
             }
             Admit::Lead(lead) => {
                 let wake = self.take_off(id, lead, ask);
-                (self.follow(wake).await, Path::Miss)
+                (self.follow(wake).await, PollSource::Miss)
             }
         })
     }
 
     /// Answers a poll that needs no waiting and begins nothing: most of them.
-    pub fn glance(&self, account: &Account, id: LegacyId) -> Option<(Landing, Path)> {
-        Some(match self.table.glance(account, id, self.clock.now())? {
-            Admit::Unknown => (Err(Failure::TaskUnknown), Path::Unknown),
-            Admit::Recent(landing) => (landing, Path::Hit),
-            Admit::Settled(outcome) => (Ok(outcome), Path::Hit),
-            Admit::Stale => (Ok(Outcome::NotReady), Path::Stale),
+    pub fn try_answer(&self, account: &Account, id: LegacyId) -> Option<(PollResult, PollSource)> {
+        Some(match self.table.try_answer(account, id, self.clock.now())? {
+            Admit::Unknown => (Err(Failure::TaskUnknown), PollSource::Unknown),
+            Admit::Recent(landing) => (landing, PollSource::Hit),
+            Admit::Settled(outcome) => (Ok(outcome), PollSource::Hit),
+            Admit::Stale => (Ok(Outcome::NotReady), PollSource::Stale),
             Admit::Group(_) | Admit::Refresh(_) | Admit::Follow(_) | Admit::Lead(_) => return None,
         })
     }
 
     /// Asks ahead for tasks whose clients ask often, as soon as what is known of them is no longer fresh, for ever.
-    pub async fn keep_ahead<F>(self, ask: impl Fn(TaskRef) -> F)
+    pub async fn run_prefetch<F>(self, ask: impl Fn(TaskRef) -> F)
     where
-        F: Future<Output = Landing> + Send + 'static,
+        F: Future<Output = PollResult> + Send + 'static,
     {
         loop {
             let now = self.clock.now();
             match self.table.ahead(now) {
-                Ahead::Lead(id, lead) => {
+                NextPrefetch::Start(id, lead) => {
                     drop(self.take_off(id, lead, &ask));
                     // As many may be due at once as there are tasks.
                     tokio::task::consume_budget().await;
                 }
-                Ahead::At(moment) => {
-                    let pause = Duration::from_millis(moment.since(now));
+                NextPrefetch::At(moment) => {
+                    let pause = Duration::from_millis(moment.millis_since(now));
                     // Whichever comes first: an error of the timer only means that it is time.
                     drop(tokio::time::timeout(pause, self.ahead.notified()).await);
                 }
-                Ahead::Idle => self.ahead.notified().await,
+                NextPrefetch::Idle => self.ahead.notified().await,
             }
         }
     }
 
     /// Starts a flight, and says where to hear of its landing.
-    fn take_off<F>(&self, id: LegacyId, lead: Lead, ask: impl FnOnce(TaskRef) -> F) -> Wake
+    fn take_off<F>(&self, id: LegacyId, lead: FlightTicket, ask: impl FnOnce(TaskRef) -> F) -> FlightReceiver
     where
-        F: Future<Output = Landing> + Send + 'static,
+        F: Future<Output = PollResult> + Send + 'static,
     {
-        let Lead { task, flight, wake } = lead;
-        let boarding = Boarding { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
+        let FlightTicket { task, flight, wake } = lead;
+        let boarding = FlightGuard { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
         let asked = ask(task);
         #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that began it")]
         tokio::spawn(async move {
@@ -218,12 +220,12 @@ impl Ledger {
     }
 
     /// What is in the ledger.
-    pub fn census(&self) -> Census {
-        self.table.census()
+    pub fn stats(&self) -> LedgerStats {
+        self.table.stats()
     }
 
     /// The same, counted one by one; see [`Table::recount`].
-    pub fn recount(&self) -> Census {
+    pub fn recount(&self) -> LedgerStats {
         self.table.recount()
     }
 
@@ -240,7 +242,7 @@ impl Ledger {
         }
     }
 
-    async fn follow(&self, mut wake: Wake) -> Landing {
+    async fn follow(&self, mut wake: FlightReceiver) -> PollResult {
         let landed = tokio::time::timeout(self.follow_deadline, wake.wait_for(Option::is_some)).await;
         match landed {
             Ok(Ok(landing)) => landing.clone().unwrap_or(Ok(Outcome::NotReady)),
@@ -251,14 +253,14 @@ impl Ledger {
 }
 
 /// A flight in the air. Lands when it is dropped, whichever way that comes about.
-struct Boarding {
+struct FlightGuard {
     ledger: Ledger,
     id: LegacyId,
     flight: u64,
-    landing: Landing,
+    landing: PollResult,
 }
 
-impl Drop for Boarding {
+impl Drop for FlightGuard {
     fn drop(&mut self) {
         let landing = std::mem::replace(&mut self.landing, Err(Failure::Unavailable));
         self.ledger.table.land(self.id, self.flight, landing, self.ledger.clock.now());

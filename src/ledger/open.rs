@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use super::pacing::{Estimate, next_ask_ms};
-use super::record::{Admit, Landing, Wake};
+use super::record::{Admit, FlightReceiver, PollResult};
 use super::table::{Moment, Options};
 use crate::domain::{Failure, Outcome, Solved};
 
@@ -33,7 +33,7 @@ pub(super) struct Open {
 struct Flight {
     number: u64,
     began: Moment,
-    wake: watch::Sender<Option<Landing>>,
+    wake: watch::Sender<Option<PollResult>>,
 }
 
 /// A flight that has ended.
@@ -41,7 +41,7 @@ pub(super) struct Ended {
     /// When it may be asked again, if the word was not final.
     pub(super) again: Moment,
     /// Where those who wait want to hear of it.
-    pub(super) wake: watch::Sender<Option<Landing>>,
+    pub(super) wake: watch::Sender<Option<PollResult>>,
 }
 
 /// No moment: clocks do not run for 500 million years.
@@ -60,7 +60,7 @@ impl Open {
     }
 
     /// What becomes of a poll that neither begins nor follows a flight, if this is one.
-    pub(super) fn glance(&self, now: Moment, options: &Options) -> Option<Admit> {
+    pub(super) fn try_answer(&self, now: Moment, options: &Options) -> Option<Admit> {
         let admit = if self.flight.is_none() && now < self.fresh_until {
             Admit::Recent(self.refused.as_deref().map_or(Ok(Outcome::NotReady), |failure| Err(failure.clone())))
         } else if self.flight.is_some() && self.may_be_stale(now, options) {
@@ -94,7 +94,7 @@ impl Open {
     }
 
     /// Begins a flight.
-    pub(super) fn begin(&mut self, number: u64, now: Moment) -> Wake {
+    pub(super) fn begin(&mut self, number: u64, now: Moment) -> FlightReceiver {
         let (sender, wake) = watch::channel(None);
         self.flight = Some(Box::new(Flight { number, began: now, wake: sender }));
         wake
@@ -107,20 +107,20 @@ impl Open {
     pub(super) fn land(
         &mut self,
         number: u64,
-        landing: &Landing,
+        landing: &PollResult,
         now: Moment,
         options: &Options,
         estimate: &mut Estimate,
     ) -> Option<Ended> {
         let flight = self.flight.take_if(|flight| flight.number == number)?;
-        let age_ms = now.since(self.accepted);
-        if *landing != Err(Failure::Shed) {
+        let age_ms = now.millis_since(self.accepted);
+        if *landing != Err(Failure::NotSent) {
             self.asks = self.asks.saturating_add(1);
         }
         self.refused = None;
         let pause_ms = match landing {
             Ok(Outcome::NotReady) => {
-                self.not_ready_ms = u32::try_from(flight.began.since(self.accepted)).unwrap_or(u32::MAX);
+                self.not_ready_ms = u32::try_from(flight.began.millis_since(self.accepted)).unwrap_or(u32::MAX);
                 0
             }
             Ok(outcome) => {
@@ -130,7 +130,7 @@ impl Open {
                 }
                 0
             }
-            Err(Failure::Shed | Failure::Unavailable | Failure::FateUnknown) => options.trouble_ttl_ms,
+            Err(Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown) => options.trouble_ttl_ms,
             Err(failure) => {
                 self.refused = Some(Box::new(failure.clone()));
                 options.trouble_ttl_ms

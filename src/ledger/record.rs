@@ -15,20 +15,20 @@ use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verd
 use crate::methods::Method;
 
 /// What a flight brings home.
-pub type Landing = Result<Outcome, Failure>;
+pub type PollResult = Result<Outcome, Failure>;
 
 /// Where a follower hears of a landing.
-pub type Wake = watch::Receiver<Option<Landing>>;
+pub type FlightReceiver = watch::Receiver<Option<PollResult>>;
 
 /// The duty to ask.
 #[derive(Debug)]
-pub struct Lead {
+pub struct FlightTicket {
     /// What to ask for.
     pub task: TaskRef,
     /// Number of the flight, for [`super::table::Table::land`].
     pub flight: u64,
     /// Where the one who leads hears of the landing, like every follower.
-    pub wake: Wake,
+    pub wake: FlightReceiver,
 }
 
 /// What a poll finds.
@@ -37,17 +37,17 @@ pub enum Admit {
     /// No such task for this account.
     Unknown,
     /// Answer from memory: not ready, or the refusal that the upstream gave a moment ago.
-    Recent(Landing),
+    Recent(PollResult),
     /// Answer "not ready" from memory: the upstream's word is a little old, and somebody asks behind.
     Stale,
     /// The same, and the caller must ask behind.
-    Refresh(Lead),
+    Refresh(FlightTicket),
     /// Answer from memory, for good.
     Settled(Outcome),
     /// Somebody asks already: wait here.
-    Follow(Wake),
+    Follow(FlightReceiver),
     /// The caller must ask, for itself and all who follow.
-    Lead(Lead),
+    Lead(FlightTicket),
     /// It stands for these: ask for each of them.
     Group(Arc<[LegacyId]>),
 }
@@ -85,7 +85,7 @@ enum State {
 enum Report {
     None,
     Sent,
-    FateUnknown,
+    OutcomeUnknown,
     Recorded(Verdict),
 }
 
@@ -206,7 +206,7 @@ impl Record {
 
     /// What becomes of a poll that changes nothing but when was asked last: most of them. Nothing, where it may have to
     /// begin or to follow a flight, or the record's time is up.
-    pub(super) fn glance(&self, now: Moment, options: &Options) -> Option<Admit> {
+    pub(super) fn try_answer(&self, now: Moment, options: &Options) -> Option<Admit> {
         if self.expires <= now {
             return None;
         }
@@ -214,13 +214,13 @@ impl Record {
             State::Unbound => Some(Admit::Recent(Ok(Outcome::NotReady))),
             State::Settled(outcome) => Some(Admit::Settled(outcome.clone())),
             State::Group(members) => Some(Admit::Group(Arc::clone(members))),
-            State::Open(open) => open.glance(now, options),
+            State::Open(open) => open.try_answer(now, options),
         }
     }
 
     /// Decides what becomes of a poll. `take_off` grants a flight its number, or not.
     pub(super) fn admit(&mut self, now: Moment, options: &Options, take_off: impl FnOnce() -> Option<u64>) -> Admit {
-        if let Some(admit) = self.glance(now, options) {
+        if let Some(admit) = self.try_answer(now, options) {
             return admit;
         }
         let State::Open(open) = &mut self.state else {
@@ -244,7 +244,7 @@ impl Record {
         now: Moment,
         options: &Options,
         take_off: impl FnOnce() -> Option<u64>,
-    ) -> Option<Lead> {
+    ) -> Option<FlightTicket> {
         match &self.state {
             State::Open(open) if open.wants_refresh(now, options) => self.lead(now, take_off),
             _ => None,
@@ -252,20 +252,20 @@ impl Record {
     }
 
     /// Begins a flight, if one is granted.
-    fn lead(&mut self, now: Moment, take_off: impl FnOnce() -> Option<u64>) -> Option<Lead> {
+    fn lead(&mut self, now: Moment, take_off: impl FnOnce() -> Option<u64>) -> Option<FlightTicket> {
         let native = self.native.clone()?;
         let State::Open(open) = &mut self.state else { return None };
         let flight = take_off()?;
         let wake = open.begin(flight, now);
         let task = TaskRef { account: self.account.clone(), native, method: self.method };
-        Some(Lead { task, flight, wake })
+        Some(FlightTicket { task, flight, wake })
     }
 
     /// Ends a flight: notes what it brought, then wakes everybody who waits.
     pub(super) fn land(
         &mut self,
         number: u64,
-        landing: Landing,
+        landing: PollResult,
         now: Moment,
         options: &Options,
         estimate: &mut Estimate,
@@ -296,7 +296,7 @@ impl Record {
             Report::None => self.report = Report::Sent,
             Report::Recorded(recorded) if recorded == verdict => return Ok(None),
             Report::Sent | Report::Recorded(_) => return Err(Failure::ReportDuplicate),
-            Report::FateUnknown => return Err(Failure::ReportRefused),
+            Report::OutcomeUnknown => return Err(Failure::ReportRefused),
         }
         Ok(Some(TaskRef { account: self.account.clone(), native, method: self.method }))
     }
@@ -305,7 +305,7 @@ impl Record {
     pub(super) fn end_report(&mut self, verdict: Verdict, result: &Result<(), Failure>) {
         self.report = match result {
             Ok(()) => Report::Recorded(verdict),
-            Err(Failure::FateUnknown) => Report::FateUnknown,
+            Err(Failure::OutcomeUnknown) => Report::OutcomeUnknown,
             Err(_) => Report::None,
         };
     }

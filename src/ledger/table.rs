@@ -19,7 +19,7 @@ use dashmap::mapref::one::RefMut;
 use super::pacing::Estimate;
 pub use super::pacing::Pacing;
 use super::queue::{Next, Queue};
-pub use super::record::{Admit, Landing, Lead, Wake};
+pub use super::record::{Admit, FlightReceiver, FlightTicket, PollResult};
 use super::record::{Landed, Record};
 pub use crate::domain::Moment;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
@@ -65,7 +65,7 @@ pub enum NotOpened {
 
 /// What is in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct LedgerStats {
     /// Records.
     pub records: usize,
     /// Bytes charged for records and answers.
@@ -80,9 +80,9 @@ pub struct Census {
 
 /// What to do for tasks whose clients ask often.
 #[derive(Debug)]
-pub enum Ahead {
+pub enum NextPrefetch {
     /// Ask for this one, now.
-    Lead(LegacyId, Lead),
+    Start(LegacyId, FlightTicket),
     /// Look again then.
     At(Moment),
     /// Nothing, until a task is bound or a flight lands.
@@ -191,16 +191,16 @@ impl Table {
 
     /// What becomes of a poll that neither begins nor follows a flight, if this is one. Takes one shard lock, which it
     /// shares with others.
-    pub fn glance(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Admit> {
+    pub fn try_answer(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Admit> {
         match self.records.get(&id) {
-            Some(record) if record.account() == account => record.glance(now, &self.options),
+            Some(record) if record.account() == account => record.try_answer(now, &self.options),
             _ => Some(Admit::Unknown),
         }
     }
 
     /// Decides what becomes of a poll.
     pub fn admit(&self, account: &Account, id: LegacyId, now: Moment) -> Admit {
-        if let Some(admit) = self.glance(account, id, now) {
+        if let Some(admit) = self.try_answer(account, id, now) {
             return admit;
         }
         let Some(mut record) = self.find(account, id, now) else {
@@ -210,27 +210,27 @@ impl Table {
     }
 
     /// The next task that should be asked for ahead of the clients that ask for it often.
-    pub fn ahead(&self, now: Moment) -> Ahead {
+    pub fn ahead(&self, now: Moment) -> NextPrefetch {
         /// Entries looked at in one go.
         const STEPS: usize = 1_000;
         for _ in 0..STEPS {
             let id = match self.ahead.next(now) {
                 Next::Due(id) => id,
-                Next::At(moment) => return Ahead::At(moment),
-                Next::Empty => return Ahead::Idle,
+                Next::At(moment) => return NextPrefetch::At(moment),
+                Next::Empty => return NextPrefetch::Idle,
             };
             let Some(mut record) = self.records.get_mut(&id) else { continue };
             if record.lives(now, &self.options)
                 && let Some(lead) = record.refresh(now, &self.options, || self.take_off())
             {
-                return Ahead::Lead(id, lead);
+                return NextPrefetch::Start(id, lead);
             }
         }
-        Ahead::At(now)
+        NextPrefetch::At(now)
     }
 
     /// Ends a flight: what it brought is noted before anybody who waits is woken. An overtaken one changes nothing.
-    pub fn land(&self, id: LegacyId, number: u64, landing: Landing, now: Moment) {
+    pub fn land(&self, id: LegacyId, number: u64, landing: PollResult, now: Moment) {
         let landed = self.change(id, |record| {
             let mut estimate = self.estimates.entry(record.method().name).or_default();
             let landed = record.land(number, landing, now, &self.options, &mut estimate);
@@ -287,8 +287,8 @@ impl Table {
     }
 
     /// What is in the table, from its counters.
-    pub fn census(&self) -> Census {
-        Census {
+    pub fn stats(&self) -> LedgerStats {
+        LedgerStats {
             records: self.count.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             flights: self.flights.load(Ordering::Relaxed),
@@ -297,10 +297,10 @@ impl Table {
         }
     }
 
-    /// What is in the table, counted one by one: for tests, which compare it with [`Table::census`].
-    pub fn recount(&self) -> Census {
+    /// What is in the table, counted one by one: for tests, which compare it with [`Table::stats`].
+    pub fn recount(&self) -> LedgerStats {
         let waiting: Vec<usize> = self.records.iter().filter_map(|record| record.waiting()).collect();
-        Census {
+        LedgerStats {
             records: self.records.len(),
             bytes: self.records.iter().map(|record| record.bytes()).sum(),
             flights: waiting.len(),

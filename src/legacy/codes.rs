@@ -1,9 +1,9 @@
 //! What a failure is called on the legacy wire: the only file that spells those codes.
 //!
 //! The `match` has no default arm on purpose, so that a new [`Failure`] does not compile before it has a code for every
-//! [`Place`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page, `docs/protocol.md`.
+//! [`ReplyContext`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page, `docs/protocol.md`.
 
-use super::Place;
+use super::ReplyContext;
 use crate::domain::Failure;
 
 /// Not an error. Sic: the protocol spells it without the T, and clients compare the whole text.
@@ -45,7 +45,7 @@ pub const ALL: &[&str] = &[
 ];
 
 /// The code for a failure at a place.
-pub fn code(failure: &Failure, place: Place) -> &str {
+pub fn code(failure: &Failure, place: ReplyContext) -> &str {
     match failure {
         Failure::Other(code) => code,
         known => label(known, place),
@@ -53,8 +53,8 @@ pub fn code(failure: &Failure, place: Place) -> &str {
 }
 
 /// The code as metrics and logs may hold it: a closed set, whatever the upstream says.
-pub fn label(failure: &Failure, place: Place) -> &'static str {
-    let is_poll = matches!(place, Place::Get | Place::GetWithPrice | Place::GetMany);
+pub fn label(failure: &Failure, place: ReplyContext) -> &'static str {
+    let is_poll = matches!(place, ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany);
     match failure {
         Failure::KeyMalformed => "ERROR_WRONG_USER_KEY",
         Failure::KeyUnknown => "ERROR_KEY_DOES_NOT_EXIST",
@@ -80,15 +80,15 @@ pub fn label(failure: &Failure, place: Place) -> &'static str {
         Failure::ImageType => "ERROR_IMAGE_TYPE_NOT_SUPPORTED",
         Failure::IdMalformed => "ERROR_WRONG_ID_FORMAT",
         // A submit names no task: the upstream has no such endpoint, say, and surely took nothing.
-        Failure::TaskUnknown if place == Place::Submit => NO_SLOT,
+        Failure::TaskUnknown if place == ReplyContext::Submit => NO_SLOT,
         Failure::TaskUnknown => "ERROR_WRONG_CAPTCHA_ID",
         Failure::Unsolvable => UNSOLVABLE,
-        // Every client keeps polling on this answer and on no other, so a poll never shows trouble. `FateUnknown` on a
+        // Every client keeps polling on this answer and on no other, so a poll never shows trouble. `OutcomeUnknown` on a
         // submit cannot be seen by a client, who has got an id by then.
-        Failure::Shed | Failure::Unavailable | Failure::FateUnknown => match place {
-            Place::Get | Place::GetWithPrice | Place::GetMany => NOT_READY,
-            Place::Report => NOT_RECORDED,
-            Place::Submit | Place::Balance | Place::Nowhere => NO_SLOT,
+        Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => match place {
+            ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany => NOT_READY,
+            ReplyContext::Report => NOT_RECORDED,
+            ReplyContext::Submit | ReplyContext::Balance | ReplyContext::UnknownAction => NO_SLOT,
         },
         Failure::ReportDuplicate => "ERROR_DUPLICATE_REPORT",
         Failure::ReportRefused => NOT_RECORDED,

@@ -13,40 +13,13 @@ use serde_json::Value as Json;
 
 use super::multipart;
 use crate::domain::Failure;
+use crate::http::{Inbound, Verb};
 
 /// Bounds on what one request may say.
 #[derive(Clone, Debug)]
 pub struct FormLimits {
     /// Most parameters and file parts of one request, query and body together.
     pub pairs_max: usize,
-}
-
-/// A request as it came off the wire, before anything is understood.
-#[derive(Clone, Debug)]
-pub struct Inbound {
-    /// HTTP's method.
-    pub verb: Verb,
-    /// Path as sent, without the query, not percent-decoded.
-    pub path: String,
-    /// Query as sent, without the question mark.
-    pub query: Bytes,
-    /// `Content-Type` as sent, or empty. Bytes, since nothing obliges a client to send text.
-    pub content_type: Bytes,
-    /// The whole body.
-    pub body: Bytes,
-}
-
-/// The HTTP methods that the gateway tells apart. "Verb", because `method` is a word of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// Parameters stand in the query.
-    Get,
-    /// Parameters stand in the query, the body, or both.
-    Post,
-    /// A browser asks whether it may.
-    Options,
-    /// Any other.
-    Other,
 }
 
 /// A file part of a multipart body.

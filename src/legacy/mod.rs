@@ -17,11 +17,12 @@ mod multipart;
 mod reply;
 mod submit;
 
-pub use form::{Form, FormLimits, Inbound, Verb};
+pub use form::{Form, FormLimits};
 pub use reply::{Reply, preflight, render};
 pub use submit::{SELECTION_MODES, SubmitLimits};
 
 use crate::domain::{Account, Failure, LegacyId, Op, Verdict};
+use crate::http::Inbound;
 use crate::methods;
 
 /// Bounds on what is decoded.
@@ -63,7 +64,7 @@ impl Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Which part of the protocol is answered: it decides what a failure is called.
-    pub place: Place,
+    pub place: ReplyContext,
     /// Text or JSON.
     pub notation: Notation,
     /// Whether a browser of any origin may read the answer (`header_acao=1`).
@@ -81,7 +82,7 @@ pub enum Notation {
 
 /// The parts of the protocol that word failures and answers differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ReplyContext {
     /// `in.php`.
     Submit,
     /// `res.php`, `action=get`.
@@ -95,10 +96,10 @@ pub enum Place {
     /// `res.php`, `action=getbalance`.
     Balance,
     /// `res.php` without an action that we know.
-    Nowhere,
+    UnknownAction,
 }
 
-impl Place {
+impl ReplyContext {
     /// Name for metrics and logs: a closed set.
     pub fn label(self) -> &'static str {
         match self {
@@ -108,7 +109,7 @@ impl Place {
             Self::GetMany => "ids",
             Self::Report => "report",
             Self::Balance => "getbalance",
-            Self::Nowhere => "none",
+            Self::UnknownAction => "none",
         }
     }
 }
@@ -143,21 +144,21 @@ pub fn decode(script: Script, inbound: &Inbound, limits: &Limits) -> Request {
     Request { style, meaning, unknown }
 }
 
-fn place(script: Script, form: &Form) -> Place {
+fn place(script: Script, form: &Form) -> ReplyContext {
     if script == Script::In {
-        return Place::Submit;
+        return ReplyContext::Submit;
     }
     match form.get("action").map(str::trim) {
-        Some("get") if form.get("id").is_none() && form.get("ids").is_some() => Place::GetMany,
-        Some("get") => Place::Get,
-        Some("get2") => Place::GetWithPrice,
-        Some("reportgood" | "reportbad") => Place::Report,
-        Some("getbalance") => Place::Balance,
-        _ => Place::Nowhere,
+        Some("get") if form.get("id").is_none() && form.get("ids").is_some() => ReplyContext::GetMany,
+        Some("get") => ReplyContext::Get,
+        Some("get2") => ReplyContext::GetWithPrice,
+        Some("reportgood" | "reportbad") => ReplyContext::Report,
+        Some("getbalance") => ReplyContext::Balance,
+        _ => ReplyContext::UnknownAction,
     }
 }
 
-fn mean(place: Place, form: &Form, limits: &Limits) -> Result<(Account, Op), Failure> {
+fn mean(place: ReplyContext, form: &Form, limits: &Limits) -> Result<(Account, Op), Failure> {
     // One request that names two keys, tasks or actions is a mistake or an attack: whoever looked at it before us may
     // have seen the other one.
     for name in ["key", "action", "id", "method"] {
@@ -166,22 +167,22 @@ fn mean(place: Place, form: &Form, limits: &Limits) -> Result<(Account, Op), Fai
         }
     }
     let key = form.get("key").unwrap_or_default();
-    if place == Place::Submit && form.get("method") == Some("get_server_errors") {
+    if place == ReplyContext::Submit && form.get("method") == Some("get_server_errors") {
         // Nobody's business but the gateway's: a key is not asked for (2captcha docs), and none is used.
         return Account::new(if key.is_empty() { "none" } else { key }).map(|account| (account, Op::ListErrors));
     }
     let account = Account::new(key)?;
     let op = match place {
-        Place::Submit => Op::Submit(submit::decode(form, &limits.submit)?),
-        Place::Get | Place::GetWithPrice => Op::Poll(legacy_id(form.get("id").unwrap_or_default())?),
-        Place::GetMany => Op::PollMany(legacy_ids(form.get("ids").unwrap_or_default(), limits.ids_max)?),
-        Place::Report => {
+        ReplyContext::Submit => Op::Submit(submit::decode(form, &limits.submit)?),
+        ReplyContext::Get | ReplyContext::GetWithPrice => Op::Poll(legacy_id(form.get("id").unwrap_or_default())?),
+        ReplyContext::GetMany => Op::PollMany(legacy_ids(form.get("ids").unwrap_or_default(), limits.ids_max)?),
+        ReplyContext::Report => {
             let verdict =
                 if form.get("action").map(str::trim) == Some("reportgood") { Verdict::Good } else { Verdict::Bad };
             Op::Report(legacy_id(form.get("id").unwrap_or_default())?, verdict)
         }
-        Place::Balance => Op::Balance,
-        Place::Nowhere => {
+        ReplyContext::Balance => Op::Balance,
+        ReplyContext::UnknownAction => {
             let said = form.get("action").is_some_and(|action| !action.trim().is_empty());
             return Err(if said { Failure::ActionUnknown } else { Failure::ActionMissing });
         }

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::codes::{self, NOT_READY, REPORT_RECORDED, code};
-use super::{Notation, Place, Style};
-use crate::domain::{Done, Failure, Outcome, Solved};
+use super::{Notation, ReplyContext, Style};
+use crate::domain::{Failure, OpResult, Outcome, Solved};
 use crate::methods::{Payload, Value, json_text};
 
 /// An HTTP answer, complete.
@@ -37,11 +37,11 @@ const JSON: &str = "application/json";
 const OPEN: &[(&str, &str)] = &[("Access-Control-Allow-Origin", "*")];
 
 /// Words a result.
-pub fn render(result: &Result<Done, Failure>, style: Style) -> Reply {
+pub fn render(result: &Result<OpResult, Failure>, style: Style) -> Reply {
     let body = match (result, style.notation) {
         // Nearly every answer, worded once.
-        (Ok(Done::Polled(Outcome::NotReady)), Notation::Text) => Bytes::from_static(NOT_READY.as_bytes()),
-        (Ok(Done::Polled(Outcome::NotReady)), Notation::Json) => {
+        (Ok(OpResult::Polled(Outcome::NotReady)), Notation::Text) => Bytes::from_static(NOT_READY.as_bytes()),
+        (Ok(OpResult::Polled(Outcome::NotReady)), Notation::Json) => {
             static JSON: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(Worded::bare(0, NOT_READY).json()));
             JSON.clone()
         }
@@ -80,30 +80,30 @@ struct Worded {
 }
 
 impl Worded {
-    fn of(result: &Result<Done, Failure>, place: Place) -> Self {
+    fn of(result: &Result<OpResult, Failure>, place: ReplyContext) -> Self {
         match result {
-            Ok(Done::Submitted(id)) => Self::ok(&id.to_string()),
-            Ok(Done::Polled(Outcome::Solved(solved))) => Self::solved(solved, place),
-            Ok(Done::Polled(Outcome::NotReady)) => Self::bare(0, NOT_READY),
-            Ok(Done::Polled(Outcome::Failed(failure))) | Err(failure) => Self::bare(0, code(failure, place)),
+            Ok(OpResult::Submitted(id)) => Self::ok(&id.to_string()),
+            Ok(OpResult::Polled(Outcome::Solved(solved))) => Self::solved(solved, place),
+            Ok(OpResult::Polled(Outcome::NotReady)) => Self::bare(0, NOT_READY),
+            Ok(OpResult::Polled(Outcome::Failed(failure))) | Err(failure) => Self::bare(0, code(failure, place)),
             // Joined without `OK|`, in the order asked (2captcha docs; gladyshev/rucaptcha-client).
-            Ok(Done::PolledMany(outcomes)) => {
+            Ok(OpResult::PolledMany(outcomes)) => {
                 let words = outcomes.iter().map(|outcome| word(outcome, place));
                 Self::bare(1, &words.collect::<Vec<_>>().join("|"))
             }
             // Our choice of shape: a code a line, a list in JSON; the documents only say that there is a list.
-            Ok(Done::Errors) => {
+            Ok(OpResult::Errors) => {
                 let list = codes::ALL.iter().map(|code| Value::Text((*code).to_owned())).collect();
                 let request = Value::List(list).to_json();
                 Self { status: 1, text: codes::ALL.join("\n"), request, extras: Vec::new() }
             }
-            Ok(Done::Reported) => Self::bare(1, REPORT_RECORDED),
+            Ok(OpResult::Reported) => Self::bare(1, REPORT_RECORDED),
             // Four decimals, as uCaptcha's own res.php prints it.
-            Ok(Done::Balance(money)) => Self::bare(1, &format!("{money:.4}")),
+            Ok(OpResult::Balance(money)) => Self::bare(1, &format!("{money:.4}")),
         }
     }
 
-    fn solved(solved: &Solved, place: Place) -> Self {
+    fn solved(solved: &Solved, place: ReplyContext) -> Self {
         let mut worded = match &solved.payload {
             Payload::Text(text) => Self::ok(text),
             // Clients that read text cut off `OK|` and parse the rest (2captcha-python, 2captcha-go).
@@ -116,7 +116,7 @@ impl Worded {
             }
         };
         worded.extras.clone_from(&solved.extras);
-        if place == Place::GetWithPrice {
+        if place == ReplyContext::GetWithPrice {
             // Our choice for a price that the upstream did not tell: clients that split at `|` count on a third part.
             let price = solved.cost.as_deref().unwrap_or("0");
             let _ = write!(worded.text, "|{price}");
@@ -146,7 +146,7 @@ impl Worded {
 }
 
 /// One answer of several.
-fn word(outcome: &Result<Outcome, Failure>, place: Place) -> String {
+fn word(outcome: &Result<Outcome, Failure>, place: ReplyContext) -> String {
     match outcome {
         Ok(Outcome::NotReady) => NOT_READY.to_owned(),
         Ok(Outcome::Solved(solved)) => solved.payload.to_text(),

@@ -37,12 +37,12 @@ const NATIVE_ID_BYTES_MAX: usize = 128;
 /// Reads the answer to `createTask`.
 ///
 /// # Errors
-/// What the upstream said; [`Failure::Unavailable`] or [`Failure::Shed`] when it surely did not accept;
-/// [`Failure::FateUnknown`] when it may have.
+/// What the upstream said; [`Failure::Unavailable`] or [`Failure::NotSent`] when it surely did not accept;
+/// [`Failure::OutcomeUnknown`] when it may have.
 pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
     let members = match envelope(answer) {
         // An answer that is no JSON and no refusal by status may follow on an accepted task.
-        Err(Failure::Unavailable) if !(300..500).contains(&answer.status) => return Err(Failure::FateUnknown),
+        Err(Failure::Unavailable) if !(300..500).contains(&answer.status) => return Err(Failure::OutcomeUnknown),
         // No worker could be found or solve it within the call: the client has submitted well and learns it by polling,
         // as it would from the legacy service.
         Err(Failure::Unsolvable) => {
@@ -54,7 +54,7 @@ pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
     let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len())).map(|id| NativeId::new(&id));
     let outcome = outcome(&members, method).ok().filter(|outcome| *outcome != Outcome::NotReady);
     if native.is_none() && outcome.is_none() {
-        return Err(Failure::FateUnknown);
+        return Err(Failure::OutcomeUnknown);
     }
     Ok(Accepted { native, outcome })
 }
@@ -62,11 +62,11 @@ pub fn created(answer: &Answer, method: &Method) -> Result<Accepted, Failure> {
 /// Reads the answer to `getTaskResult`.
 ///
 /// # Errors
-/// What the upstream said of the request, or [`Failure::Unavailable`] or [`Failure::Shed`] for trouble.
+/// What the upstream said of the request, or [`Failure::Unavailable`] or [`Failure::NotSent`] for trouble.
 pub fn result(answer: &Answer, method: &Method) -> Result<Outcome, Failure> {
     let members = envelope(answer).map_err(|failure| match failure {
         // Said of the request and not of the task, which somebody has: it is for load.
-        Failure::NoProviders => Failure::Shed,
+        Failure::NoProviders => Failure::NotSent,
         said => meant(said, method),
     })?;
     outcome(&members, method)
@@ -84,18 +84,18 @@ pub fn balance(answer: &Answer) -> Result<f64, Failure> {
 /// Reads the answer to `feedbackTask`.
 ///
 /// # Errors
-/// What the upstream said; [`Failure::FateUnknown`] when it may have taken the report.
+/// What the upstream said; [`Failure::OutcomeUnknown`] when it may have taken the report.
 pub fn feedback(answer: &Answer) -> Result<(), Failure> {
     match envelope(answer) {
         Ok(_) => Ok(()),
-        Err(Failure::Unavailable) if !(300..500).contains(&answer.status) => Err(Failure::FateUnknown),
+        Err(Failure::Unavailable) if !(300..500).contains(&answer.status) => Err(Failure::OutcomeUnknown),
         Err(failure) => Err(failure),
     }
 }
 
 /// The members of a good answer, or what a bad one says.
 fn envelope(answer: &Answer) -> Result<Map<String, Json>, Failure> {
-    let trouble = || if answer.status == 429 { Failure::Shed } else { Failure::Unavailable };
+    let trouble = || if answer.status == 429 { Failure::NotSent } else { Failure::Unavailable };
     // A byte-order mark is no JSON, but it is no lie either.
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
     let Ok(Json::Object(members)) = serde_json::from_slice(body) else {

@@ -37,7 +37,7 @@ pub(super) fn by_status(status: u16) -> Failure {
         401 => Failure::KeyUnknown,
         402 => Failure::ZeroBalance,
         404 => Failure::TaskUnknown,
-        429 => Failure::Shed,
+        429 => Failure::NotSent,
         500.. => Failure::Unavailable,
         _ => Failure::Parameters,
     }

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::request::Received;
+use crate::http::{Inbound, Step};
 
 /// What answers requests.
 #[async_trait]
@@ -24,36 +24,27 @@ pub trait Handler: Send + Sync + 'static {
     type Rest: Send;
 
     /// Answers a request that was read whole, if that needs no waiting.
-    fn begin(&self, request: &Received) -> Begun<Self::Rest>;
+    fn begin(&self, request: &Inbound) -> Step<Response, Self::Rest>;
 
     /// Answers it otherwise.
-    async fn finish(&self, request: &Received, rest: Self::Rest) -> Response;
+    async fn finish(&self, request: &Inbound, rest: Self::Rest) -> Response;
 
-    /// Answers a request that could not be served. `request.inbound.body` may be empty.
-    fn refuse(&self, request: &Received, why: Unserved) -> Response;
+    /// Answers a request that could not be served. `request.body` may be empty.
+    fn refuse(&self, request: &Inbound, why: Rejection) -> Response;
 
     /// Called with what became of a request: the place for an access line.
     fn told(&self, _told: Told) {}
 }
 
-/// How far a request got without waiting.
-#[derive(Debug)]
-pub enum Begun<R> {
-    /// Answered.
-    Done(Response),
-    /// Something has to be waited for.
-    Rest(R),
-}
-
 /// Why a request could not be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unserved {
+pub enum Rejection {
     /// Its body is larger than allowed.
-    TooBig,
+    BodyTooLarge,
     /// Its body did not come in time.
-    TooSlow,
+    BodyTimeout,
     /// Too many bytes of bodies are being read.
-    Shed,
+    Overloaded,
     /// Its handler panicked: a bug of ours, which costs this one request and no other.
     Panicked,
 }
@@ -72,7 +63,7 @@ pub struct Response {
     /// Body.
     pub body: Bytes,
     /// What the handler wants to know again in [`Handler::told`].
-    pub facts: Option<crate::gateway::Facts>,
+    pub facts: Option<crate::gateway::RequestLabels>,
 }
 
 impl Response {
@@ -93,7 +84,7 @@ const ALWAYS: &[(&str, &str)] =
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
     /// The handler's own.
-    pub facts: Option<crate::gateway::Facts>,
+    pub facts: Option<crate::gateway::RequestLabels>,
     /// Address of the client's socket.
     pub peer: Option<SocketAddr>,
     /// `GET` and so on, from a closed set.
@@ -141,25 +132,25 @@ impl<H: Handler> App<H> {
     }
 
     /// Answers at once, if that is possible; a panic is an answer as well.
-    pub(super) fn begin(&self, request: &Received) -> Begun<H::Rest> {
+    pub(super) fn begin(&self, request: &Inbound) -> Step<Response, H::Rest> {
         // Nothing that it has borrowed is used again but through locks that survive a panic.
         let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.handler.begin(request)));
-        begun.unwrap_or_else(|_| Begun::Done(self.handler.refuse(request, Unserved::Panicked)))
+        begun.unwrap_or_else(|_| Step::Ready(self.handler.refuse(request, Rejection::Panicked)))
     }
 
     /// Answers what could not be answered at once.
-    pub(super) async fn finish(&self, request: &Received, rest: H::Rest) -> Response {
+    pub(super) async fn finish(&self, request: &Inbound, rest: H::Rest) -> Response {
         match unless_panicking(self.handler.finish(request, rest)).await {
             Some(response) => response,
-            None => self.handler.refuse(request, Unserved::Panicked),
+            None => self.handler.refuse(request, Rejection::Panicked),
         }
     }
 
     /// Answers a request.
-    pub(super) async fn answer(&self, request: &Received) -> Response {
+    pub(super) async fn answer(&self, request: &Inbound) -> Response {
         match self.begin(request) {
-            Begun::Done(response) => response,
-            Begun::Rest(rest) => self.finish(request, rest).await,
+            Step::Ready(response) => response,
+            Step::Pending(rest) => self.finish(request, rest).await,
         }
     }
 }

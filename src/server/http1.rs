@@ -23,10 +23,10 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::h2;
-use super::handler::{App, Begun, Handler, Response, Told};
+use super::handler::{App, Handler, Response, Told};
 use super::listener::{LINGER, told_to_stop};
-use super::request::{Received, inbound};
-use crate::legacy::Verb;
+use super::request::parse_target;
+use crate::http::{Inbound, Step, Verb};
 
 /// Most bytes of a request that is served here, header and body.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -93,9 +93,9 @@ pub(super) async fn serve<H: Handler>(
         may_be_http2 = false;
         let began = now();
         let is_last = request.is_last || *shutdown.borrow();
-        let response = match app.begin(&request.received) {
-            Begun::Done(response) => response,
-            Begun::Rest(rest) => app.finish(&request.received, rest).await,
+        let response = match app.begin(&request.inbound) {
+            Step::Ready(response) => response,
+            Step::Pending(rest) => app.finish(&request.inbound, rest).await,
         };
         out.clear();
         encode(&response, is_last, &mut out);
@@ -104,14 +104,14 @@ pub(super) async fn serve<H: Handler>(
         app.handler.told(Told {
             facts: response.facts,
             peer: *peer.get_or_insert_with(|| peer_of(stream)),
-            verb: match request.received.inbound.verb {
+            verb: match request.inbound.verb {
                 Verb::Post => "POST",
                 Verb::Options => "OPTIONS",
-                Verb::Get | Verb::Other => "GET",
+                Verb::Get | Verb::Head | Verb::Other => "GET",
             },
             version: "1.1",
             status: response.status,
-            bytes_in: request.received.inbound.body.len(),
+            bytes_in: request.inbound.body.len(),
             bytes_out: response.body.len(),
             took: answered - began,
         });
@@ -215,7 +215,7 @@ enum Parsed {
 
 /// A request.
 struct Request {
-    received: Received,
+    inbound: Inbound,
     /// Whether its client wants the connection to be closed behind it.
     is_last: bool,
 }
@@ -256,14 +256,14 @@ fn parse(read: &mut BytesMut, body_bytes_max: usize) -> Parsed {
         Some(body) if !body.is_empty() => Bytes::copy_from_slice(body),
         _ => Bytes::new(),
     };
-    let received = Received { inbound: inbound(verb, target, meant.content_type, body) };
+    let inbound = parse_target(verb, target, meant.content_type, body);
     let is_last = meant.is_last;
     if whole == read.len() {
         read.clear();
     } else {
         read.advance(whole);
     }
-    Parsed::Whole(Request { received, is_last })
+    Parsed::Whole(Request { inbound, is_last })
 }
 
 /// What the headers of an ordinary request mean for its framing.
@@ -367,7 +367,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::sync::{Semaphore, watch};
 
-    use super::super::handler::{Options, Unserved};
+    use super::super::handler::{Options, Rejection};
     use super::*;
 
     /// What becomes of bytes: `whole` with the path and the body, `part`, `other` or `h2`; and what is left.
@@ -375,7 +375,7 @@ mod tests {
         let mut read = BytesMut::from(bytes);
         let parsed = match parse(&mut read, 100) {
             Parsed::Whole(request) => {
-                let inbound = request.received.inbound;
+                let inbound = request.inbound;
                 let last = if request.is_last { " last" } else { "" };
                 format!("{} {}{last}", inbound.path, String::from_utf8_lossy(&inbound.body))
             }
@@ -472,19 +472,19 @@ mod tests {
     impl Handler for Fragile {
         type Rest = ();
 
-        fn begin(&self, request: &Received) -> Begun<()> {
-            assert_ne!(request.inbound.path, "/panic");
-            if request.inbound.path == "/now" { Begun::Done(says(b"now")) } else { Begun::Rest(()) }
+        fn begin(&self, request: &Inbound) -> Step<Response, ()> {
+            assert_ne!(request.path, "/panic");
+            if request.path == "/now" { Step::Ready(says(b"now")) } else { Step::Pending(()) }
         }
 
-        async fn finish(&self, request: &Received, (): ()) -> Response {
+        async fn finish(&self, request: &Inbound, (): ()) -> Response {
             tokio::task::yield_now().await;
-            assert_ne!(request.inbound.path, "/panic-later");
+            assert_ne!(request.path, "/panic-later");
             says(b"fine")
         }
 
-        fn refuse(&self, _request: &Received, why: Unserved) -> Response {
-            assert_eq!(why, Unserved::Panicked);
+        fn refuse(&self, _request: &Inbound, why: Rejection) -> Response {
+            assert_eq!(why, Rejection::Panicked);
             says(b"sorry")
         }
     }

@@ -4,14 +4,7 @@ use bytes::Bytes;
 use pingora::http::Version;
 use pingora::protocols::http::ServerSession;
 
-use crate::legacy::{Inbound, Verb};
-
-/// A request.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// What the dialect needs.
-    pub inbound: Inbound,
-}
+use crate::http::{Inbound, Verb};
 
 /// Most headers of a request, and bytes of all of them. Real clients send below 20, and 2 kB.
 const HEADERS_MAX: usize = 64;
@@ -37,20 +30,14 @@ pub(super) fn is_acceptable(session: &ServerSession) -> bool {
     sizes_fit && !is_for_a_proxy && !asks_for_more && !has_both && header.raw_path().starts_with(b"/")
 }
 
-pub(super) fn received(session: &ServerSession) -> Received {
+pub(super) fn received(session: &ServerSession) -> Inbound {
     let header = session.req_header();
-    let verb = match header.method.as_str() {
-        "GET" => Verb::Get,
-        "POST" => Verb::Post,
-        "OPTIONS" => Verb::Options,
-        _ => Verb::Other,
-    };
     let content_type = session.get_header_bytes("content-type");
-    Received { inbound: inbound(verb, header.raw_path(), content_type, Bytes::new()) }
+    parse_target(Verb::parse(header.method.as_str()), header.raw_path(), content_type, Bytes::new())
 }
 
 /// Takes a target apart.
-pub(super) fn inbound(verb: Verb, target: &[u8], content_type: &[u8], body: Bytes) -> Inbound {
+pub(super) fn parse_target(verb: Verb, target: &[u8], content_type: &[u8], body: Bytes) -> Inbound {
     let (path, query) = match memchr::memchr(b'?', target) {
         Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
         None => (target, &b""[..]),
@@ -63,16 +50,6 @@ pub(super) fn inbound(verb: Verb, target: &[u8], content_type: &[u8], body: Byte
         query: Bytes::copy_from_slice(query),
         content_type: Bytes::copy_from_slice(content_type),
         body,
-    }
-}
-
-pub(super) fn verb_label(session: &ServerSession) -> &'static str {
-    match session.req_header().method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "OPTIONS" => "OPTIONS",
-        "HEAD" => "HEAD",
-        _ => "other",
     }
 }
 

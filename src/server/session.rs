@@ -14,9 +14,9 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::handler::{App, Handler, Response, Told, Unserved};
+use super::handler::{App, Handler, Rejection, Response, Told};
 use super::listener::unless_told_to_stop;
-use super::request::{HEADER_BYTES_MAX, is_acceptable, received, verb_label, version_label};
+use super::request::{HEADER_BYTES_MAX, is_acceptable, received, version_label};
 
 /// How long a body that will not be used is read and thrown away, so that a client that writes before it reads gets to
 /// see the answer.
@@ -122,12 +122,12 @@ impl<H: Handler> App<H> {
 
     async fn serve(&self, session: &mut ServerSession, began: Instant) -> pingora::Result<()> {
         let mut request = received(session);
-        let verb = verb_label(session);
+        let verb = request.verb.label();
         let version = version_label(session.req_header().version);
         let (response, bytes_in) = match self.read_body(session, began).await? {
             Ok(body) => {
-                request.inbound.body = body;
-                (self.answer(&request).await, request.inbound.body.len())
+                request.body = body;
+                (self.answer(&request).await, request.body.len())
             }
             Err(why) => {
                 session.set_keepalive(None);
@@ -155,13 +155,17 @@ impl<H: Handler> App<H> {
     }
 
     /// Reads the whole body, within its bounds.
-    async fn read_body(&self, session: &mut ServerSession, began: Instant) -> pingora::Result<Result<Bytes, Unserved>> {
+    async fn read_body(
+        &self,
+        session: &mut ServerSession,
+        began: Instant,
+    ) -> pingora::Result<Result<Bytes, Rejection>> {
         if session.is_body_empty() {
             return Ok(Ok(Bytes::new()));
         }
         let announced = session.get_header("content-length").and_then(|text| text.to_str().ok()?.trim().parse().ok());
         if announced.is_some_and(|length: usize| length > self.options.body_bytes_max) {
-            return Ok(Err(Unserved::TooBig));
+            return Ok(Err(Rejection::BodyTooLarge));
         }
         // curl and .NET wait a second for this before they send a larger body.
         let expects = session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue");
@@ -174,16 +178,16 @@ impl<H: Handler> App<H> {
         let mut held: Option<SemaphorePermit<'_>> = None;
         loop {
             match timeout_at(deadline, session.read_request_body()).await {
-                Err(_) => return Ok(Err(Unserved::TooSlow)),
+                Err(_) => return Ok(Err(Rejection::BodyTimeout)),
                 Ok(read) => match read? {
                     None => return Ok(Ok(body.freeze())),
                     Some(chunk) if body.len() + chunk.len() > self.options.body_bytes_max => {
-                        return Ok(Err(Unserved::TooBig));
+                        return Ok(Err(Rejection::BodyTooLarge));
                     }
                     Some(chunk) => {
                         let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
                         let Ok(more) = self.options.bodies.try_acquire_many(bytes) else {
-                            return Ok(Err(Unserved::Shed));
+                            return Ok(Err(Rejection::Overloaded));
                         };
                         match &mut held {
                             Some(held) => held.merge(more),

@@ -1,7 +1,7 @@
 //! What a legacy answer says, as a polling client has to understand it.
 
 use crate::domain::Failure;
-use crate::legacy::Place;
+use crate::legacy::ReplyContext;
 use crate::legacy::codes::{NOT_READY, label};
 
 /// What an answer says.
@@ -80,7 +80,7 @@ pub fn read(body: &[u8]) -> Result<Said, Trouble> {
     if text == NOT_READY {
         return Ok(Said::NotReady);
     }
-    if [Failure::Unsolvable, Failure::ProxyBad].iter().any(|failure| label(failure, Place::Get) == text) {
+    if [Failure::Unsolvable, Failure::ProxyBad].iter().any(|failure| label(failure, ReplyContext::Get) == text) {
         return Ok(Said::Failed);
     }
     // The legacy service also says "ERROR: 1003".

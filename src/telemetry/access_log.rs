@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::config::LogFormat;
-use crate::ledger::Path;
+use crate::ledger::PollSource;
 use crate::server::handler::Told;
 
 /// Composes the lines of requests. There may be a hundred thousand in a second, so that it does without the machinery that
@@ -54,7 +54,7 @@ impl Lines {
             ("action", Field::Word(facts.action)),
             ("method", Field::Word(facts.method.unwrap_or("-"))),
             ("outcome", Field::Word(facts.outcome)),
-            ("path", Field::Word(facts.path.map_or("-", Path::label))),
+            ("path", Field::Word(facts.path.map_or("-", PollSource::label))),
             ("status", Field::Number(told.status.into())),
             ("bytes_in", Field::Number(told.bytes_in as u64)),
             ("bytes_out", Field::Number(told.bytes_out as u64)),
@@ -125,11 +125,12 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::gateway::Facts;
+    use crate::gateway::RequestLabels;
 
     #[test]
     fn a_request_is_one_line_that_can_be_read() {
-        let facts = Facts { script: "res", action: "get", method: None, outcome: "ok", path: Some(Path::Hit) };
+        let facts =
+            RequestLabels { script: "res", action: "get", method: None, outcome: "ok", path: Some(PollSource::Hit) };
         let told = Told {
             facts: Some(facts),
             peer: Some(SocketAddr::from(([10, 0, 200, 3], 65_535))),

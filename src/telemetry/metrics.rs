@@ -7,10 +7,10 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-use crate::budget::{Class, Shed};
-use crate::gateway::Facts;
-use crate::ledger::Path;
-use crate::ledger::table::Census;
+use crate::budget::{Class, Denied};
+use crate::gateway::RequestLabels;
+use crate::ledger::PollSource;
+use crate::ledger::table::LedgerStats;
 use crate::native::Endpoint;
 
 /// All metrics of one gateway, with a registry of their own, so that tests can have many.
@@ -88,7 +88,7 @@ impl Metrics {
         let metrics = Self {
             gets_not_ready: requests.with_label_values(&["res", "get", "not_ready"]),
             gets_ok: requests.with_label_values(&["res", "get", "ok"]),
-            hits: polls.with_label_values(&[Path::Hit.label()]),
+            hits: polls.with_label_values(&[PollSource::Hit.label()]),
             requests,
             polls,
             upstream_calls: counters(
@@ -128,11 +128,11 @@ impl Metrics {
             metrics.upstream_calls.with_label_values(&[endpoint.label(), "ok"]);
             metrics.upstream_seconds.with_label_values(&[endpoint.label()]);
         }
-        for path in Path::ALL {
+        for path in PollSource::ALL {
             metrics.polls.with_label_values(&[path.label()]);
         }
         for class in Class::ALL {
-            for why in Shed::ALL {
+            for why in Denied::ALL {
                 metrics.shed.with_label_values(&[class.label(), why.label()]);
             }
         }
@@ -151,7 +151,7 @@ impl Metrics {
     }
 
     /// Counts a legacy request.
-    pub fn request(&self, facts: &Facts) {
+    pub fn request(&self, facts: &RequestLabels) {
         match (facts.script, facts.action, facts.outcome) {
             ("res", "get", "not_ready") => self.gets_not_ready.inc(),
             ("res", "get", "ok") => self.gets_ok.inc(),
@@ -160,9 +160,9 @@ impl Metrics {
     }
 
     /// Counts a polled id.
-    pub fn poll(&self, path: Path) {
+    pub fn poll(&self, path: PollSource) {
         match path {
-            Path::Hit => self.hits.inc(),
+            PollSource::Hit => self.hits.inc(),
             other => self.polls.with_label_values(&[other.label()]).inc(),
         }
     }
@@ -174,12 +174,12 @@ impl Metrics {
     }
 
     /// Notes what is in the ledger.
-    pub fn census(&self, census: Census) {
+    pub fn stats(&self, stats: LedgerStats) {
         let gauge = |gauge: &IntGauge, number: usize| gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
-        gauge(&self.records, census.records);
-        gauge(&self.record_bytes, census.bytes);
-        gauge(&self.flights, census.flights);
-        gauge(&self.accounts, census.accounts);
+        gauge(&self.records, stats.records);
+        gauge(&self.record_bytes, stats.bytes);
+        gauge(&self.flights, stats.flights);
+        gauge(&self.accounts, stats.accounts);
     }
 
     /// Everything in Prometheus' text format.
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn every_metric_is_there_before_the_first_request() {
         let metrics = Metrics::new();
-        metrics.census(Census { records: 3, ..Census::default() });
+        metrics.stats(LedgerStats { records: 3, ..LedgerStats::default() });
         let text = String::from_utf8(metrics.text()).expect("text");
         assert!(text.contains("capgate_polls_total{path=\"follow\"} 0"), "{text}");
         assert!(text.contains("capgate_upstream_calls_total{endpoint=\"createTask\",result=\"ok\"} 0"), "{text}");

@@ -10,8 +10,8 @@ use capgate::budget::Budget;
 use capgate::clock::Clock;
 use capgate::config::Config;
 use capgate::gateway::{Gateway, SendError, Upstream};
+use capgate::http::{Inbound, Verb};
 use capgate::ledger::Ledger;
-use capgate::legacy::{Inbound, Verb};
 use capgate::methods::{Method, Need, Table};
 use capgate::native::{Answer, Call};
 use capgate::telemetry::metrics::Metrics;
@@ -117,7 +117,7 @@ impl Player {
             clock,
             Arc::new(Metrics::new()),
         );
-        tokio::spawn(gateway.clone().keep_ahead());
+        tokio::spawn(gateway.clone().run_prefetch());
         Self::new(Stage::InProcess { gateway, ledger }, arriving)
     }
 
@@ -198,11 +198,11 @@ impl Player {
             }
             Step::Count { name, number } => {
                 let Stage::InProcess { ledger, .. } = &self.stage else { return Err("no view into it".to_owned()) };
-                let census = ledger.recount();
+                let stats = ledger.recount();
                 let found = match name.as_str() {
-                    "waiting" => census.waiting,
-                    "flights" => census.flights,
-                    "records" => census.records,
+                    "waiting" => stats.waiting,
+                    "flights" => stats.flights,
+                    "records" => stats.records,
                     other => return Err(format!("no counter {other}")),
                 };
                 if found == *number { Ok(()) } else { Err(format!("{name}: expected {number}, found {found}")) }
@@ -233,12 +233,7 @@ impl Player {
             Stage::InProcess { gateway, .. } => {
                 let (path, query) = target.split_once('?').unwrap_or((target, ""));
                 let inbound = Inbound {
-                    verb: match verb {
-                        "GET" => Verb::Get,
-                        "POST" => Verb::Post,
-                        "OPTIONS" => Verb::Options,
-                        _ => Verb::Other,
-                    },
+                    verb: Verb::parse(verb),
                     path: path.to_owned(),
                     query: Bytes::copy_from_slice(query.as_bytes()),
                     content_type: Bytes::copy_from_slice(content_type.as_bytes()),

@@ -2,7 +2,8 @@
 //! first line feed, and the body.
 #![no_main]
 
-use capgate::legacy::{Script, Verb};
+use capgate::http::Verb;
+use capgate::legacy::Script;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -2,7 +2,8 @@
 //! so that no run is spent on other readers.
 #![no_main]
 
-use capgate::legacy::{Script, Verb};
+use capgate::http::Verb;
+use capgate::legacy::Script;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -5,10 +5,10 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use capgate::legacy::Place;
+use capgate::legacy::ReplyContext;
 use capgate::methods::Table;
 use capgate::native::{Answer, answer};
-use capgate::domain::{Done, Failure, Outcome};
+use capgate::domain::{OpResult, Failure, Outcome};
 use libfuzzer_sys::fuzz_target;
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::default);
@@ -30,13 +30,13 @@ fuzz_target!(|data: &[u8]| {
                     polled(Ok(outcome), &mut seen);
                 }
             }
-            Err(failure) => capgate_fuzz::check_both(&Err(failure), Place::Submit),
+            Err(failure) => capgate_fuzz::check_both(&Err(failure), ReplyContext::Submit),
         }
     }
     let balance = answer::balance(&answer);
     assert!(balance.as_ref().map_or(true, |money| money.is_finite()), "{balance:?} is no money");
-    capgate_fuzz::check_both(&balance.map(Done::Balance), Place::Balance);
-    capgate_fuzz::check_both(&answer::feedback(&answer).map(|()| Done::Reported), Place::Report);
+    capgate_fuzz::check_both(&balance.map(OpResult::Balance), ReplyContext::Balance);
+    capgate_fuzz::check_both(&answer::feedback(&answer).map(|()| OpResult::Reported), ReplyContext::Report);
 });
 
 fn polled(outcome: Result<Outcome, Failure>, seen: &mut Vec<Result<Outcome, Failure>>) {
@@ -48,9 +48,9 @@ fn polled(outcome: Result<Outcome, Failure>, seen: &mut Vec<Result<Outcome, Fail
         assert!(solved.bytes() > 0, "an answer that costs the ledger nothing");
     }
     // Two, since an answer may be an empty word in a list, but a list is never empty.
-    let many = Done::PolledMany(vec![outcome.clone(), outcome.clone()]);
-    capgate_fuzz::check_both(&Ok(many), Place::GetMany);
-    let done = outcome.map(Done::Polled);
-    capgate_fuzz::check_both(&done, Place::Get);
-    capgate_fuzz::check_both(&done, Place::GetWithPrice);
+    let many = OpResult::PolledMany(vec![outcome.clone(), outcome.clone()]);
+    capgate_fuzz::check_both(&Ok(many), ReplyContext::GetMany);
+    let done = outcome.map(OpResult::Polled);
+    capgate_fuzz::check_both(&done, ReplyContext::Get);
+    capgate_fuzz::check_both(&done, ReplyContext::GetWithPrice);
 }

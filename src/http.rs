@@ -1,0 +1,67 @@
+//! What `server`, `apps` and the dialects share of HTTP: a request that was read whole, its verb, and how far answering it
+//! has got. Pure data; neither Pingora nor a dialect is known here.
+
+use bytes::Bytes;
+
+/// A request that was read whole, before any dialect decodes it.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// HTTP method.
+    pub verb: Verb,
+    /// Path as sent, without the query, not percent-decoded.
+    pub path: String,
+    /// Query as sent, without the question mark.
+    pub query: Bytes,
+    /// `Content-Type` as sent, or empty. Bytes, because a client may send any bytes.
+    pub content_type: Bytes,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// HTTP methods that are told apart. Called a verb because `method` is a word of the legacy protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Parameters are in the query.
+    Get,
+    /// Parameters are in the query, the body, or both.
+    Post,
+    /// A CORS preflight of a browser.
+    Options,
+    /// Answered like an unsupported verb; apart from [`Verb::Other`] only in logs.
+    Head,
+    /// Any other.
+    Other,
+}
+
+impl Verb {
+    /// Parses the method of a request line. Methods are case-sensitive (RFC 9110, section 9.1).
+    pub fn parse(method: &str) -> Self {
+        match method {
+            "GET" => Self::Get,
+            "POST" => Self::Post,
+            "OPTIONS" => Self::Options,
+            "HEAD" => Self::Head,
+            _ => Self::Other,
+        }
+    }
+
+    /// Name for logs and metrics: a closed set.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Options => "OPTIONS",
+            Self::Head => "HEAD",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How far a request got without waiting.
+#[derive(Debug)]
+pub enum Step<R, P> {
+    /// The response.
+    Ready(R),
+    /// The request is decoded, and its response has to be waited for.
+    Pending(P),
+}
