@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{Account, Moment};
 use crate::native::{Endpoint, Rate};
+use crate::telemetry::metrics::MetricsRegistry;
 
 /// Bounds. Defaults and reasons stand in `conf/capgate.toml`.
 #[derive(Clone, Debug)]
@@ -267,6 +268,18 @@ impl Budget {
         let mut state = self.state();
         state.turn(now);
         if now < state.paused_until { 0.0 } else { state.tokens }
+    }
+
+    /// Registers the gauge of the bucket's tokens.
+    pub fn register_metrics(
+        self: &Arc<Self>,
+        registry: &MetricsRegistry,
+        now: impl Fn() -> Moment + Send + Sync + 'static,
+    ) {
+        let budget = Arc::clone(self);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded down; never negative")]
+        let tokens = move || budget.tokens(now()) as usize;
+        registry.gauge("capgate_upstream_tokens", "Native calls that could be sent at once.", tokens);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

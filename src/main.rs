@@ -247,7 +247,7 @@ fn load(file: &ConfigFile, environment: impl Iterator<Item = (String, String)>) 
     })
 }
 
-fn served(served: Result<(), wiring::ServeError>) -> ExitCode {
+fn served(served: Result<(), capgate::server::lifecycle::ServeError>) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

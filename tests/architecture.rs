@@ -11,16 +11,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("legacy", &["methods", "domain", "http"]),
     ("native", &["methods", "domain"]),
     ("clock", &["domain"]),
-    ("budget", &["native", "domain"]),
-    ("ledger", &["clock", "methods", "domain"]),
+    ("budget", &["native", "domain", "telemetry"]),
+    ("ledger", &["clock", "methods", "domain", "telemetry"]),
     ("sandbox", &[]),
-    ("telemetry", &["budget", "config", "gateway", "ledger", "native", "server"]),
+    ("telemetry", &["config"]),
     ("gateway", &["budget", "clock", "domain", "http", "legacy", "ledger", "methods", "native", "telemetry"]),
     ("config", &["budget", "domain", "gateway", "ledger", "legacy", "methods", "sandbox"]),
     ("translate", &["http", "legacy", "methods", "native", "domain"]),
     ("storm", &["domain", "legacy", "sandbox"]),
     ("upstream", &["gateway", "native"]),
-    ("server", &["gateway", "http"]),
+    ("server", &["http", "telemetry"]),
     ("apps", &["budget", "clock", "domain", "gateway", "http", "ledger", "legacy", "sandbox", "server", "telemetry"]),
     (
         "wiring",
@@ -66,6 +66,7 @@ const IMPURE: &[&str] = &[
     "thread::",
     "println!",
     "log::",
+    "tracing::",
 ];
 
 fn root() -> &'static Path {

@@ -143,12 +143,19 @@ fn the_sandboxs_triggers_are_documented() {
     assert!(text.contains(&format!("`{TAKES}<milliseconds>`")), "docs/sandbox.md lacks {TAKES}");
 }
 
-#[test]
-fn every_metric_is_documented() {
+#[tokio::test]
+async fn every_metric_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
-    let metrics = String::from_utf8(capgate::telemetry::metrics::Metrics::new().text()).expect("text");
+    let mut binary = crate::support::binary::Binary::start("run", &[]).await;
+    let response =
+        crate::support::http::request(binary.admin.expect("the admin listener"), "GET", "/metrics", &[], b"")
+            .await
+            .expect("metrics");
+    let metrics = String::from_utf8(response.body).expect("text");
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap_or_default();
         assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
     }
+    assert!(metrics.contains("# TYPE capgate_requests_total"), "{metrics}");
+    binary.stop().await;
 }

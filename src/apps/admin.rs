@@ -1,5 +1,5 @@
-//! The admin listener: metrics and health, apart from the legacy listeners so that neither can be reached through the
-//! other's address.
+//! The admin listener: metrics and health. Its address differs from those of the legacy listeners, so that a client of
+//! these cannot reach it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,84 +7,62 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::budget::Budget;
-use crate::clock::Clock;
-use crate::ledger::Ledger;
-
 use crate::http::{Inbound, Step, Verb};
 use crate::server::handler::{Handler, Rejection, Response};
-use crate::server::listener::Connections;
-use crate::telemetry::metrics::Metrics;
-
-/// What there is to be told of.
-#[derive(Debug)]
-pub struct Observed {
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Tasks.
-    pub ledger: Ledger,
-    /// What may go upstream.
-    pub budget: Arc<Budget>,
-    /// The time for it.
-    pub clock: Clock,
-    /// Those of the legacy listeners.
-    pub connections: Arc<Connections>,
-    /// False while the process drains.
-    pub ready: Arc<AtomicBool>,
-}
+use crate::telemetry::metrics::MetricsRegistry;
 
 /// Answers `/metrics`, `/livez` and `/readyz`.
 #[derive(Debug)]
-pub struct AdminApp(Observed);
+pub struct AdminApp {
+    registry: MetricsRegistry,
+    /// False while the process drains.
+    ready: Arc<AtomicBool>,
+}
 
 impl AdminApp {
-    /// Tells of these.
-    pub fn new(observed: Observed) -> Arc<Self> {
-        Arc::new(Self(observed))
+    /// Creates the application. `ready` is false while the process drains.
+    pub fn new(registry: MetricsRegistry, ready: Arc<AtomicBool>) -> Arc<Self> {
+        Arc::new(Self { registry, ready })
     }
 
-    fn metrics(&self) -> Response {
-        let Observed { metrics, ledger, budget, clock, connections, .. } = &self.0;
-        metrics.stats(ledger.stats());
-        metrics.tokens(budget.tokens(clock.now()));
-        metrics.connections.set(i64::try_from(connections.open()).unwrap_or(i64::MAX));
-        text(200, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(metrics.text()))
+    fn respond_to(&self, request: &Inbound) -> Response<()> {
+        match (request.verb, request.path.as_str()) {
+            (Verb::Get, "/metrics") => {
+                response(200, "text/plain; version=0.0.4; charset=utf-8", self.registry.render().into())
+            }
+            // A response is all that a liveness probe asks for.
+            (Verb::Get, "/livez") => plain_text(200, "live\n"),
+            // Readiness ignores the upstream's health on purpose: polls are answered from memory without it, and a fleet
+            // that takes itself out of service together with its upstream helps nobody.
+            (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => plain_text(200, "ready\n"),
+            (Verb::Get, "/readyz") => plain_text(503, "draining\n"),
+            _ => plain_text(404, "no such page: /metrics, /livez, /readyz\n"),
+        }
     }
 }
 
 #[async_trait]
 impl Handler for AdminApp {
-    type Rest = ();
+    type Labels = ();
+    type Pending = ();
 
-    fn begin(&self, request: &Inbound) -> Step<Response, ()> {
-        Step::Ready(self.answer(request))
+    fn try_respond(&self, request: &Inbound) -> Step<Response<()>, ()> {
+        Step::Ready(self.respond_to(request))
     }
 
-    async fn finish(&self, request: &Inbound, (): ()) -> Response {
-        self.answer(request)
+    async fn respond(&self, request: &Inbound, (): ()) -> Response<()> {
+        self.respond_to(request)
     }
 
-    fn refuse(&self, _request: &Inbound, _why: Rejection) -> Response {
-        text(413, "text/plain; charset=utf-8", Bytes::new())
-    }
-}
-
-impl AdminApp {
-    fn answer(&self, request: &Inbound) -> Response {
-        let plain = |status, body: &'static str| text(status, "text/plain; charset=utf-8", body.into());
-        match (request.verb, request.path.as_str()) {
-            (Verb::Get, "/metrics") => self.metrics(),
-            // That this answers at all is what is asked.
-            (Verb::Get, "/livez") => plain(200, "live\n"),
-            // The upstream's health is left out on purpose: polls are answered from memory without it, and a fleet that
-            // turns itself off together with its upstream helps nobody.
-            (Verb::Get, "/readyz") if self.0.ready.load(Ordering::Relaxed) => plain(200, "ready\n"),
-            (Verb::Get, "/readyz") => plain(503, "draining\n"),
-            _ => plain(404, "no such page: /metrics, /livez, /readyz\n"),
-        }
+    fn reject(&self, _request: &Inbound, _why: Rejection) -> Response<()> {
+        plain_text(413, "")
     }
 }
 
-fn text(status: u16, content_type: &'static str, body: Bytes) -> Response {
+fn plain_text(status: u16, body: &'static str) -> Response<()> {
+    response(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn response(status: u16, content_type: &'static str, body: Bytes) -> Response<()> {
     Response { status, content_type: Some(content_type), body, ..Response::default() }
 }

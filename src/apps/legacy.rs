@@ -1,65 +1,82 @@
-//! The legacy listeners' handler: the gateway, and an access line per request.
+//! The legacy listeners' application: the gateway, with an access line for each request.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::domain::Failure;
-use crate::gateway::{Gateway, RequestLabels, Rest};
+use crate::gateway::labels::RequestLabels;
+use crate::gateway::{Gateway, PendingRequest};
 use crate::http::{Inbound, Step};
+use crate::ledger::PollSource;
 use crate::legacy::{Reply, Script};
-use crate::server::handler::{Handler, Rejection, Response, Told};
-use crate::telemetry::log::Access;
+use crate::server::handler::{AccessRecord, Handler, Rejection, Response};
+use crate::telemetry::AccessEntry;
+use crate::telemetry::log::AccessLog;
 
 /// Answers with the gateway.
 #[derive(Debug)]
 pub struct LegacyApp {
     gateway: Gateway,
-    access: Option<Access>,
+    access_log: Option<AccessLog>,
 }
 
 impl LegacyApp {
-    /// Puts the gateway behind HTTP, with a line for each request where that is wanted.
-    pub fn new(gateway: Gateway, access: Option<Access>) -> Arc<Self> {
-        Arc::new(Self { gateway, access })
+    /// Creates the application. Without an access log, requests are not logged.
+    pub fn new(gateway: Gateway, access_log: Option<AccessLog>) -> Arc<Self> {
+        Arc::new(Self { gateway, access_log })
     }
 }
 
 #[async_trait]
 impl Handler for LegacyApp {
-    type Rest = Rest;
+    type Labels = RequestLabels;
+    type Pending = PendingRequest;
 
-    fn begin(&self, request: &Inbound) -> Step<Response, Rest> {
-        match self.gateway.begin(request) {
-            Step::Ready(answer) => Step::Ready(response(answer)),
-            Step::Pending(rest) => Step::Pending(rest),
+    fn try_respond(&self, request: &Inbound) -> Step<Response<RequestLabels>, PendingRequest> {
+        match self.gateway.try_answer(request) {
+            Step::Ready(answer) => Step::Ready(to_response(answer)),
+            Step::Pending(pending) => Step::Pending(pending),
         }
     }
 
-    async fn finish(&self, _request: &Inbound, rest: Rest) -> Response {
-        response(self.gateway.finish(rest).await)
+    async fn respond(&self, _request: &Inbound, pending: PendingRequest) -> Response<RequestLabels> {
+        to_response(self.gateway.answer(pending).await)
     }
 
-    fn refuse(&self, request: &Inbound, why: Rejection) -> Response {
+    fn reject(&self, request: &Inbound, why: Rejection) -> Response<RequestLabels> {
         let failure = match (why, Script::of(&request.path)) {
             // Only an image makes a submit that large.
             (Rejection::BodyTooLarge, Some(Script::In)) => Failure::ImageTooBig,
             (Rejection::BodyTimeout, Some(Script::In)) => Failure::Upload,
             (Rejection::Overloaded, _) => Failure::NotSent,
             (Rejection::Panicked, _) => Failure::Unavailable,
-            _ => Failure::Parameter("body"),
+            (Rejection::BodyTooLarge | Rejection::BodyTimeout, _) => Failure::Parameter("body"),
         };
-        response(self.gateway.refuse(request, failure))
+        to_response(self.gateway.refuse(request, failure))
     }
 
-    fn told(&self, told: Told) {
-        if let Some(access) = &self.access {
-            access.told(told);
-        }
+    fn on_complete(&self, record: AccessRecord<RequestLabels>) {
+        let Some(access_log) = &self.access_log else { return };
+        let AccessRecord { labels, peer, verb, version, status, bytes_in, bytes_out, duration } = record;
+        access_log.push(AccessEntry {
+            peer,
+            verb,
+            version,
+            script: labels.script_label(),
+            action: labels.action.label(),
+            method: labels.method,
+            outcome: labels.outcome.label(),
+            source: labels.source.map(PollSource::label),
+            status,
+            bytes_in,
+            bytes_out,
+            duration,
+        });
     }
 }
 
-fn response((reply, facts): (Reply, RequestLabels)) -> Response {
+fn to_response((reply, labels): (Reply, RequestLabels)) -> Response<RequestLabels> {
     let Reply { status, content_type, headers, body } = reply;
-    Response { status, content_type, fixed: headers, headers: Vec::new(), body, facts: Some(facts) }
+    Response { status, content_type, static_headers: headers, dynamic_headers: Vec::new(), body, labels }
 }

@@ -1,4 +1,4 @@
-//! The sandbox behind HTTP, with its counters.
+//! The sandbox's application: its native API, and its counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,14 +24,14 @@ pub struct SandboxApp {
 }
 
 impl SandboxApp {
-    /// Puts a sandbox behind HTTP.
+    /// Creates the application.
     pub fn new(sandbox: Sandbox) -> Arc<Self> {
-        #[expect(clippy::disallowed_methods, reason = "the sandbox's own clock")]
+        #[expect(clippy::disallowed_methods, reason = "the origin of the sandbox's clock")]
         let origin = Instant::now();
         Arc::new(Self { sandbox, origin, in_flight: AtomicUsize::new(0), in_flight_max: AtomicUsize::new(0) })
     }
 
-    async fn call(&self, request: &Inbound) -> Response {
+    async fn call(&self, request: &Inbound) -> Response<()> {
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
         let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -40,36 +40,43 @@ impl SandboxApp {
             sleep(Duration::from_millis(reply.delay_ms)).await;
         }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let [limit, remaining, reset] = reply.rate;
+        let [limit, remaining, reset_secs] = reply.rate;
         #[expect(clippy::disallowed_methods, reason = "the header holds a Unix time")]
-        let reset = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + reset;
-        let headers = vec![
-            ("X-RateLimit-Limit", limit.to_string()),
-            ("X-RateLimit-Remaining", remaining.to_string()),
-            ("X-RateLimit-Reset", reset.to_string()),
-        ];
-        let body = Bytes::from(reply.body);
-        Response { status: reply.status, content_type: Some(reply.content_type), headers, body, ..Response::default() }
+        let reset_at = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + reset_secs;
+        Response {
+            status: reply.status,
+            content_type: Some(reply.content_type),
+            dynamic_headers: vec![
+                ("X-RateLimit-Limit", limit.to_string()),
+                ("X-RateLimit-Remaining", remaining.to_string()),
+                ("X-RateLimit-Reset", reset_at.to_string()),
+            ],
+            body: Bytes::from(reply.body),
+            ..Response::default()
+        }
+    }
+
+    fn counters(&self) -> Json {
+        let mut counters = self.sandbox.counters();
+        if let Json::Object(members) = &mut counters {
+            members.insert("inFlightMax".to_owned(), self.in_flight_max.load(Ordering::Relaxed).into());
+        }
+        counters
     }
 }
 
 #[async_trait]
 impl Handler for SandboxApp {
-    type Rest = ();
+    type Labels = ();
+    type Pending = ();
 
-    fn begin(&self, _request: &Inbound) -> Step<Response, ()> {
+    fn try_respond(&self, _request: &Inbound) -> Step<Response<()>, ()> {
         Step::Pending(())
     }
 
-    async fn finish(&self, request: &Inbound, (): ()) -> Response {
+    async fn respond(&self, request: &Inbound, (): ()) -> Response<()> {
         match (request.verb, request.path.as_str()) {
-            (Verb::Get, "/sandbox/counters") => {
-                let mut counters = self.sandbox.counters();
-                if let Json::Object(members) = &mut counters {
-                    members.insert("inFlightMax".to_owned(), self.in_flight_max.load(Ordering::Relaxed).into());
-                }
-                json(200, counters.to_string())
-            }
+            (Verb::Get, "/sandbox/counters") => json(200, self.counters().to_string()),
             (Verb::Post, "/sandbox/reset") => {
                 self.sandbox.reset_counters();
                 self.in_flight_max.store(0, Ordering::Relaxed);
@@ -80,11 +87,11 @@ impl Handler for SandboxApp {
         }
     }
 
-    fn refuse(&self, _request: &Inbound, _why: Rejection) -> Response {
+    fn reject(&self, _request: &Inbound, _why: Rejection) -> Response<()> {
         json(413, "{}".to_owned())
     }
 }
 
-fn json(status: u16, body: String) -> Response {
+fn json(status: u16, body: String) -> Response<()> {
     Response { status, content_type: Some("application/json"), body: Bytes::from(body), ..Response::default() }
 }

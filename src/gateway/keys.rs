@@ -1,17 +1,17 @@
-//! What the upstream has said of keys: which it has accepted, and which it refused a moment ago.
+//! Which keys the upstream has accepted, and which it refused a moment ago.
 
 use dashmap::DashMap;
 
 use crate::budget::Class;
 use crate::domain::{Account, Failure, Moment};
 
-/// Most keys that are remembered as refused. Above it, a further one is asked for each time.
+/// Most refused keys in the cache. Above it, calls of further refused keys go upstream each time.
 const REFUSED_MAX: usize = 100_000;
-/// Most keys that are remembered as accepted. Above it, all are forgotten and are strangers once more.
+/// Most accepted keys in the cache. Above it, the cache is cleared and all keys are strangers again.
 const ACCEPTED_MAX: usize = 100_000;
 
-/// Keys, as the upstream sees them. A refused one is remembered briefly, so that a client in a loop costs nothing;
-/// services of this kind ban an address for some tens of bad keys.
+/// Cache of accepted and refused keys. A refusal is cached briefly, so that a client in a loop costs no upstream calls:
+/// services of this kind ban an address after some tens of bad keys.
 #[derive(Debug)]
 pub(super) struct Keys {
     refused_ttl_ms: u64,
@@ -20,60 +20,64 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Nothing said so far.
+    /// Creates an empty cache.
     pub(super) fn new(refused_ttl_ms: u64) -> Self {
         Self { refused_ttl_ms, refused: DashMap::new(), accepted: DashMap::new() }
     }
 
-    /// What such a call would be answered, if it would only be refused once more. A poll is not told so: its key was good
-    /// when its task was taken, and a client takes that word for the end of it.
+    /// Returns the cached refusal of a key, if it is still valid for this class of calls. Polls get
+    /// [`Failure::NotSent`], because the key was good when the task was accepted and clients treat a key error as final.
     pub(super) fn refusal(&self, account: &Account, class: Class, now: Moment) -> Option<Failure> {
-        let known = self.refused.get(account)?;
-        let (failure, until) = known.value();
-        let is_in_force = now < *until && concerns(failure, class);
-        is_in_force.then(|| if class == Class::Poll { Failure::NotSent } else { failure.clone() })
+        let entry = self.refused.get(account)?;
+        let (failure, expires) = entry.value();
+        let is_valid = now < *expires && is_key_failure(failure, class);
+        is_valid.then(|| if class == Class::Poll { Failure::NotSent } else { failure.clone() })
     }
 
-    /// Whether the upstream has accepted it before.
+    /// Whether the upstream has accepted the key before.
     pub(super) fn is_accepted(&self, account: &Account) -> bool {
         self.accepted.contains_key(account)
     }
 
-    /// Notes how a call ended.
+    /// Records how a call of a key ended.
     pub(super) fn note(&self, account: &Account, class: Class, failure: Option<&Failure>, now: Moment) {
         match failure {
-            Some(failure) if concerns(failure, class) => {
-                // Whoever has no money has a key that is good.
-                if *failure != Failure::ZeroBalance {
-                    self.accepted.remove(account);
-                }
-                if self.refused.len() >= REFUSED_MAX {
-                    self.refused.retain(|_, (_, until)| now < *until);
-                }
-                if self.refused.len() < REFUSED_MAX && self.refused_ttl_ms > 0 {
-                    self.refused.insert(account.clone(), (failure.clone(), now.after_ms(self.refused_ttl_ms)));
-                }
-            }
+            None => self.note_accepted(account, class),
+            Some(failure) if is_key_failure(failure, class) => self.note_refused(account, failure, now),
             Some(_) => {}
-            None => {
-                if !self.is_accepted(account) {
-                    if self.accepted.len() >= ACCEPTED_MAX {
-                        self.accepted.clear();
-                    }
-                    self.accepted.insert(account.clone(), ());
-                }
-                // The key works, whatever was said of it; money is known to be there only once it is spent.
-                self.refused.remove_if(account, |_, (said, _)| concerns(said, class));
+        }
+    }
+
+    fn note_accepted(&self, account: &Account, class: Class) {
+        if !self.is_accepted(account) {
+            if self.accepted.len() >= ACCEPTED_MAX {
+                self.accepted.clear();
             }
+            self.accepted.insert(account.clone(), ());
+        }
+        // The key works, so a cached refusal is outdated, unless it is about money and this call cost none.
+        self.refused.remove_if(account, |_, (failure, _)| is_key_failure(failure, class));
+    }
+
+    fn note_refused(&self, account: &Account, failure: &Failure, now: Moment) {
+        // A key without money is a good key.
+        if *failure != Failure::ZeroBalance {
+            self.accepted.remove(account);
+        }
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.retain(|_, (_, expires)| now < *expires);
+        }
+        if self.refused.len() < REFUSED_MAX && self.refused_ttl_ms > 0 {
+            self.refused.insert(account.clone(), (failure.clone(), now.after_ms(self.refused_ttl_ms)));
         }
     }
 }
 
-/// Whether such a refusal is about the key, so that the next call of this class would get it as well.
-fn concerns(failure: &Failure, class: Class) -> bool {
+/// Whether a failure is about the key, so that the next call of this class would fail the same way.
+fn is_key_failure(failure: &Failure, class: Class) -> bool {
     match failure {
         Failure::KeyUnknown | Failure::KeyMalformed | Failure::AddressRefused => true,
-        // Asking for an answer costs nothing.
+        // Only submits cost money.
         Failure::ZeroBalance => class == Class::Submit,
         _ => false,
     }

@@ -1,374 +1,218 @@
-//! The gateway itself: one inbound request in, one reply out. The only place where all parts meet.
+//! The gateway: one inbound request in, one reply out.
+//!
+//! [`Gateway::try_answer`] decodes a request and answers it if that needs no waiting, [`Gateway::answer`] runs what is left.
+//! Each operation has a file of its own.
 
 mod balance;
+mod balance_cache;
 mod group;
 mod keys;
+pub mod labels;
+mod metrics;
+mod operations;
+mod poll;
+mod report;
+mod submit;
+pub mod upstream;
 mod upstream_client;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use self::balance::Balances;
+use self::balance_cache::BalanceCache;
 use self::keys::Keys;
+use self::labels::{Action, OutcomeLabel, RequestLabels};
+use self::metrics::{CallMetrics, RequestMetrics};
+use self::operations::Operations;
+use self::upstream::Upstream;
 use self::upstream_client::UpstreamClient;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::domain::{Accepted, Account, Failure, LegacyId, Op, OpResult, Outcome, Task, TaskRef, Verdict};
+use crate::domain::{Account, Failure, Op, OpResult};
 use crate::http::{Inbound, Step, Verb};
-use crate::ledger::table::PollResult;
 use crate::ledger::{Ledger, PollSource};
-use crate::legacy::{self, Limits, Reply, ReplyContext, Script, Style};
-use crate::native::{Answer, Call, answer, call};
-use crate::telemetry::metrics::Metrics;
+use crate::legacy::{self, Limits, Reply, Script, Style};
+use crate::telemetry::metrics::MetricsRegistry;
 
-/// Sends a native call and brings the whole answer. The one seam that tests replace.
-///
-/// The future borrows nothing, since a flight outlives the request that began it.
-pub trait Upstream: Send + Sync + 'static {
-    /// Sends one call, at most once unless [`crate::native::Endpoint::may_be_repeated`], within a bounded time.
-    fn send(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send>>;
+/// Settings of the gateway itself. Defaults and reasons are in `conf/capgate.toml`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bounds on decoding.
+    pub limits: Limits,
+    /// How long a client waits for the upstream to accept its submit, before it gets its id anyway.
+    pub submit_wait: Duration,
+    /// How long a balance is answered from memory, in milliseconds.
+    pub balance_ttl_ms: u64,
+    /// How long a key that the upstream refused is refused without a call, in milliseconds.
+    pub refused_ttl_ms: u64,
 }
 
-/// Why no answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendError {
-    /// Whether any byte of the call may have reached the upstream.
-    pub sent: bool,
-    /// What happened, as a fixed word for logs and metrics.
-    pub what: &'static str,
-}
-
-/// What happened to a request, for its line in the access log. Closed sets and numbers: nothing that a client sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestLabels {
-    /// `in`, `res`, or `none` for a path that is no script.
-    pub script: &'static str,
-    /// What was asked for.
-    pub action: &'static str,
-    /// Row of the method table, on a submit.
-    pub method: Option<&'static str>,
-    /// `ok`, `not_ready`, or the legacy code.
-    pub outcome: &'static str,
-    /// How a poll was answered.
-    pub path: Option<PollSource>,
-}
-
-/// A request that is understood, and waits for something.
+/// A decoded request whose answer has to be waited for.
 #[derive(Debug)]
-pub struct Rest {
+pub struct PendingRequest {
     script: Script,
     style: Style,
     account: Account,
     op: Op,
 }
 
-/// What the gateway itself decides. Defaults and reasons stand in `conf/capgate.toml`.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Bounds on what is decoded.
-    pub limits: Limits,
-    /// How long a submitting client waits for the upstream's word before it is told its id anyway.
-    pub submit_wait: Duration,
-    /// How long a balance is answered from memory, in milliseconds.
-    pub balance_ttl_ms: u64,
-    /// How long a key that the upstream refused is refused without asking, in milliseconds.
-    pub refused_ttl_ms: u64,
-}
-
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
     limits: Arc<Limits>,
-    ledger: Ledger,
-    outlet: Arc<UpstreamClient>,
-    balances: Arc<Balances>,
-    metrics: Arc<Metrics>,
-    submit_wait: Duration,
+    metrics: Arc<RequestMetrics>,
+    operations: Operations,
 }
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("ledger", &self.ledger).finish_non_exhaustive()
+        f.debug_struct("Gateway").field("ledger", &self.operations.ledger).finish_non_exhaustive()
     }
 }
 
 impl Gateway {
-    /// Puts the parts together.
+    /// Creates a gateway over its parts, and registers its metrics.
     pub fn new(
         options: Options,
         ledger: Ledger,
         upstream: Arc<dyn Upstream>,
         budget: Arc<Budget>,
         clock: Clock,
-        metrics: Arc<Metrics>,
+        registry: &MetricsRegistry,
     ) -> Self {
         let keys = Keys::new(options.refused_ttl_ms);
+        let upstream = UpstreamClient { upstream, metrics: CallMetrics::register(registry), budget, clock, keys };
         Self {
             limits: Arc::new(options.limits),
-            ledger,
-            outlet: Arc::new(UpstreamClient { upstream, metrics: Arc::clone(&metrics), budget, clock, keys }),
-            balances: Arc::new(Balances::new(options.balance_ttl_ms)),
-            metrics,
-            submit_wait: options.submit_wait,
+            metrics: Arc::new(RequestMetrics::register(registry)),
+            operations: Operations {
+                ledger,
+                upstream: Arc::new(upstream),
+                balances: Arc::new(BalanceCache::new(options.balance_ttl_ms)),
+                submit_wait: options.submit_wait,
+            },
         }
     }
 
-    /// Asks ahead for tasks that clients ask for often, for ever; see [`Ledger::run_prefetch`].
+    /// Polls the upstream ahead of clients that poll often, forever; see [`Ledger::run_prefetch`].
     pub async fn run_prefetch(self) {
-        let ledger = self.ledger.clone();
-        ledger.run_prefetch(|task| self.ask_for_result(task)).await;
+        let ledger = self.operations.ledger.clone();
+        ledger.run_prefetch(|task| self.operations.fetch_result(task)).await;
     }
 
-    /// Answers one request. Never fails: whatever goes wrong has a legacy rendering.
+    /// Answers one request. Never fails: every failure has a legacy rendering.
     pub async fn handle(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
-        match self.begin(inbound) {
+        match self.try_answer(inbound) {
             Step::Ready(answer) => answer,
-            Step::Pending(rest) => self.finish(rest).await,
+            Step::Pending(request) => self.answer(request).await,
         }
     }
 
-    /// Answers a request, if that needs no waiting: most polls.
-    pub fn begin(&self, inbound: &Inbound) -> Step<(Reply, RequestLabels), Rest> {
-        let done = Step::Ready;
-        let Some(script) = asked_of(inbound) else {
-            return done(self.turn_away(inbound));
+    /// Answers a request if that needs no waiting, which is true of most polls.
+    pub fn try_answer(&self, inbound: &Inbound) -> Step<(Reply, RequestLabels), PendingRequest> {
+        let Some(script) = route(inbound) else {
+            return Step::Ready(self.respond_unroutable(inbound));
         };
         let request = legacy::decode(script, inbound, &self.limits);
         if request.unknown > 0 {
-            self.metrics.unknown_parameters.inc_by(request.unknown as u64);
+            self.metrics.count_unknown_parameters(request.unknown);
         }
+        let style = request.style;
         let (account, op) = match request.meaning {
             Ok(meaning) => meaning,
-            Err(failure) => return done(self.word(script, &Err(failure), request.style, None, None)),
+            Err(failure) => return Step::Ready(self.render_and_count(script, style, &Err(failure), None, None)),
         };
         if let Op::Poll(id) = op
-            && let Some((landing, path)) = self.ledger.try_answer(&account, id)
+            && let Some((result, source)) = self.operations.ledger.try_answer(&account, id)
         {
-            self.metrics.poll(path);
-            return done(self.word(script, &landing.map(OpResult::Polled), request.style, None, Some(path)));
+            self.metrics.count_poll(source);
+            let result = result.map(OpResult::Polled);
+            return Step::Ready(self.render_and_count(script, style, &result, None, Some(source)));
         }
-        Step::Pending(Rest { script, style: request.style, account, op })
+        Step::Pending(PendingRequest { script, style, account, op })
     }
 
-    /// Answers what could not be answered at once.
-    pub async fn finish(&self, rest: Rest) -> (Reply, RequestLabels) {
-        let Rest { script, style, account, op } = rest;
+    /// Answers a request that [`Gateway::try_answer`] left pending.
+    pub async fn answer(&self, request: PendingRequest) -> (Reply, RequestLabels) {
+        let PendingRequest { script, style, account, op } = request;
         let method = match &op {
             Op::Submit(tasks) => tasks.first().map(|task| task.method.name),
             _ => None,
         };
-        let (result, path) = self.act(&account, op).await;
-        self.word(script, &result, style, method, path)
+        let (result, source) = self.run(&account, op).await;
+        self.render_and_count(script, style, &result, method, source)
     }
 
-    /// Words a refusal for a request whose body was not even read, in the style that its query asks for.
+    /// Renders a refusal of a request whose body was not read, in the style that its query asks for.
     pub fn refuse(&self, inbound: &Inbound, failure: Failure) -> (Reply, RequestLabels) {
-        let Some(script) = asked_of(inbound) else {
-            return self.turn_away(inbound);
+        let Some(script) = route(inbound) else {
+            return self.respond_unroutable(inbound);
         };
         let style = legacy::decode(script, inbound, &self.limits).style;
-        self.word(script, &Err(failure), style, None, None)
+        self.render_and_count(script, style, &Err(failure), None, None)
     }
 
-    /// Answers what asks nothing of a script.
-    fn turn_away(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
+    /// Runs an operation. The second value is the source of a poll's answer.
+    async fn run(&self, account: &Account, op: Op) -> (Result<OpResult, Failure>, Option<PollSource>) {
+        let operations = &self.operations;
+        let result = match op {
+            Op::Submit(tasks) => operations.submit(account, tasks).await.map(OpResult::Submitted),
+            Op::ListErrors => Ok(OpResult::Errors),
+            Op::Poll(id) => {
+                let (result, source) = operations.poll(account, id).await;
+                self.metrics.count_poll(source);
+                return (result.map(OpResult::Polled), Some(source));
+            }
+            Op::PollMany(ids) => {
+                let polled = operations.poll_many(account, ids).await;
+                polled.iter().filter_map(|(_, source)| *source).for_each(|source| self.metrics.count_poll(source));
+                Ok(OpResult::PolledMany(polled.into_iter().map(|(result, _)| result).collect()))
+            }
+            Op::Report(id, verdict) => operations.report(account, id, verdict).await.map(|()| OpResult::Reported),
+            Op::Balance => operations.balance(account).await.map(OpResult::Balance),
+        };
+        (result, None)
+    }
+
+    /// Handles unknown paths, unsupported verbs and CORS preflights.
+    fn respond_unroutable(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
         let script = Script::of(&inbound.path);
         let (reply, action) = match (script, inbound.verb) {
-            (Some(_), Verb::Options) => (legacy::preflight(), "preflight"),
-            (Some(_), _) => (refuse_verb(), "none"),
-            (None, _) => (plain(404, "no such path\n"), "none"),
+            (Some(_), Verb::Options) => (legacy::preflight(), Action::Preflight),
+            (Some(_), _) => (verb_not_allowed(), Action::None),
+            (None, _) => (plain_text(404, "no such path\n"), Action::None),
         };
-        let script = script.map_or("none", script_label);
-        let facts = RequestLabels { script, action, method: None, outcome: "none", path: None };
-        self.metrics.request(&facts);
-        (reply, facts)
+        let labels = RequestLabels { script, action, method: None, outcome: OutcomeLabel::None, source: None };
+        self.metrics.count_request(&labels);
+        (reply, labels)
     }
 
-    /// Words a result, and counts it.
-    fn word(
+    fn render_and_count(
         &self,
         script: Script,
-        result: &Result<OpResult, Failure>,
         style: Style,
+        result: &Result<OpResult, Failure>,
         method: Option<&'static str>,
-        path: Option<PollSource>,
+        source: Option<PollSource>,
     ) -> (Reply, RequestLabels) {
-        let outcome = outcome_label(result, style.place);
-        let facts = RequestLabels { script: script_label(script), action: style.place.label(), method, outcome, path };
-        self.metrics.request(&facts);
-        (legacy::render(result, style), facts)
-    }
-
-    async fn act(&self, account: &Account, op: Op) -> (Result<OpResult, Failure>, Option<PollSource>) {
-        match op {
-            Op::Submit(tasks) => (self.submit_all(account, tasks).await.map(OpResult::Submitted), None),
-            Op::ListErrors => (Ok(OpResult::Errors), None),
-            Op::Poll(id) => {
-                let (landing, path) = self.poll(account, id).await;
-                (landing.map(OpResult::Polled), Some(path))
-            }
-            Op::PollMany(ids) => (Ok(OpResult::PolledMany(self.poll_many(account, ids).await)), None),
-            Op::Report(id, verdict) => (self.report_all(account, id, verdict).await.map(|()| OpResult::Reported), None),
-            Op::Balance => (self.balance(account).await.map(OpResult::Balance), None),
-        }
-    }
-
-    /// Submits once. The call runs in a task of its own: neither a client that leaves nor one that waits too long
-    /// changes what becomes of it, and a late answer still finds the record.
-    async fn submit(&self, account: &Account, task: Task) -> Result<LegacyId, Failure> {
-        let id = self.ledger.open(account, task.method)?;
-        if let Some(pingback) = &task.pingback {
-            self.ledger.set_pingback(id, pingback.clone());
-        }
-        match self.create(account, task, id).await {
-            Ok(()) => Ok(id),
-            Err(refusal) => {
-                // Nobody has heard of the id.
-                self.ledger.withdraw(id);
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Sends the submit of a task that has its record, and notes there what becomes of it.
-    async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
-        let (told, hears) = oneshot::channel();
-        let call = call::create_task(account, &task);
-        let (outlet, ledger, account) = (Arc::clone(&self.outlet), self.ledger.clone(), account.clone());
-        #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that asked for it")]
-        tokio::spawn(async move {
-            let method = task.method;
-            let accepted = outlet.ask(&account, call, |answer| answer::created(answer, method)).await;
-            let refusal = match accepted {
-                Ok(Accepted { native, outcome: Some(outcome) }) => {
-                    ledger.settle(id, native, &outcome);
-                    None
-                }
-                Ok(Accepted { native, outcome: None }) => {
-                    if let Some(native) = native {
-                        ledger.bind(id, native);
-                    }
-                    None
-                }
-                // The record stays open, in case the upstream works on it after all, until its own deadline.
-                Err(Failure::OutcomeUnknown) => None,
-                Err(failure) => {
-                    ledger.settle(id, None, &Outcome::Failed(as_final(failure.clone())));
-                    Some(failure)
-                }
-            };
-            // A client that no longer listens has its id and will poll.
-            let _ = told.send(refusal);
-        });
-        match tokio::time::timeout(self.submit_wait, hears).await {
-            Ok(Ok(Some(refusal))) => Err(refusal),
-            Ok(Ok(None) | Err(_)) | Err(_) => Ok(()),
-        }
-    }
-
-    async fn poll(&self, account: &Account, id: LegacyId) -> (PollResult, PollSource) {
-        let polled = match self.ledger.poll(account, id, |task| self.ask_for_result(task)).await {
-            Ok(polled) => polled,
-            Err(members) => self.poll_group(account, &members).await,
-        };
-        self.metrics.poll(polled.1);
-        polled
-    }
-
-    /// All at once, so that the slowest decides how long it takes and not their sum.
-    async fn poll_many(&self, account: &Account, ids: Vec<Result<LegacyId, Failure>>) -> Vec<PollResult> {
-        let polls = ids.into_iter().map(|id| {
-            let (gateway, account) = (self.clone(), account.clone());
-            async move {
-                match id {
-                    Ok(id) => gateway.poll(&account, id).await.0,
-                    Err(failure) => Err(failure),
-                }
-            }
-        });
-        together(polls).await
-    }
-
-    /// Reports once. In a task of its own, so that its end is noted even if the client leaves.
-    async fn report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
-        let Some(task) = self.ledger.begin_report(account, id, verdict)? else {
-            return Ok(());
-        };
-        let call = call::feedback_task(&task, verdict);
-        let (outlet, ledger) = (Arc::clone(&self.outlet), self.ledger.clone());
-        #[expect(clippy::disallowed_methods, reason = "a report outlives the client that made it")]
-        let sent = tokio::spawn(async move {
-            let result = outlet.ask(&task.account, call, answer::feedback).await;
-            ledger.end_report(id, verdict, &result);
-            result
-        });
-        sent.await.unwrap_or(Err(Failure::OutcomeUnknown))
-    }
-
-    /// One flight's question. Owned: it borrows nothing of the gateway or of the client.
-    fn ask_for_result(&self, task: TaskRef) -> impl Future<Output = PollResult> + Send + 'static + use<> {
-        let outlet = Arc::clone(&self.outlet);
-        async move {
-            let call = call::get_task_result(&task);
-            outlet.ask(&task.account, call, |answer| answer::result(answer, task.method)).await
-        }
+        let outcome = OutcomeLabel::of(result, style.place);
+        let labels =
+            RequestLabels { script: Some(script), action: Action::Legacy(style.place), method, outcome, source };
+        self.metrics.count_request(&labels);
+        (legacy::render(result, style), labels)
     }
 }
 
-/// Runs all of them at once, each in a task of its own, and brings what they bring in their order.
-async fn together<T: Send + 'static>(
-    futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
-    #[expect(clippy::disallowed_methods, reason = "as many as a request may name, and awaited below")]
-    let tasks: Vec<_> = futures.map(tokio::spawn).collect();
-    let mut results = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        match task.await {
-            Ok(result) => results.push(result),
-            // The panic of one is the panic of the request, as if it had been awaited in place.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    results
-}
-
-/// How a refused submit reads when it is polled after all: trouble would read as not ready for ever.
-fn as_final(failure: Failure) -> Failure {
-    match failure {
-        Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => Failure::Unsolvable,
-        said => said,
-    }
-}
-
-fn outcome_label(result: &Result<OpResult, Failure>, place: ReplyContext) -> &'static str {
-    match result {
-        Ok(OpResult::Polled(Outcome::NotReady)) => "not_ready",
-        Ok(OpResult::Polled(Outcome::Failed(failure))) | Err(failure) => legacy::codes::label(failure, place),
-        Ok(_) => "ok",
-    }
-}
-
-/// The script that is asked, if the path names one and the verb asks.
-fn asked_of(inbound: &Inbound) -> Option<Script> {
+/// Returns the script that a request calls, if its verb can call one.
+fn route(inbound: &Inbound) -> Option<Script> {
     Script::of(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
 }
 
-fn script_label(script: Script) -> &'static str {
-    match script {
-        Script::In => "in",
-        Script::Res => "res",
-    }
-}
-
-/// Our choice for what the protocol has no words for: a path or a verb that no client of it uses.
-fn plain(status: u16, body: &'static str) -> Reply {
+/// A plain response to a path or a verb that the protocol does not define. Our choice.
+fn plain_text(status: u16, body: &'static str) -> Reply {
     Reply { status, content_type: Some("text/plain; charset=utf-8"), headers: &[], body: body.into() }
 }
 
-fn refuse_verb() -> Reply {
-    Reply { headers: &[("Allow", "GET, POST, OPTIONS")], ..plain(405, "use GET or POST\n") }
+fn verb_not_allowed() -> Reply {
+    Reply { headers: &[("Allow", "GET, POST, OPTIONS")], ..plain_text(405, "use GET or POST\n") }
 }

@@ -1,70 +1,83 @@
-//! The one way upstream: every native call passes here, is allowed or shed, measured, and read.
+//! The only way upstream: every native call is checked against the key cache and the budget, sent, measured and parsed here.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
-use super::Upstream;
 use super::keys::Keys;
+use super::metrics::{CallMetrics, CallResult, NotSentReason};
+use super::upstream::Upstream;
 use crate::budget::{Budget, Class};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure};
 use crate::native::{Answer, Call};
-use crate::telemetry::metrics::Metrics;
 
-/// The way upstream.
+/// Sends native calls within the budget.
 pub(super) struct UpstreamClient {
     pub(super) upstream: Arc<dyn Upstream>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: CallMetrics,
     pub(super) budget: Arc<Budget>,
     pub(super) clock: Clock,
     pub(super) keys: Keys,
 }
 
 impl UpstreamClient {
-    /// Sends a call of an account, reads the answer, counts both. What is shed or refused here was surely not sent.
-    pub(super) async fn ask<T: Send>(
+    /// Sends a call for an account and parses its answer with `parse`.
+    ///
+    /// # Errors
+    /// [`Failure::NotSent`] or the cached refusal of the key if nothing was sent; what `parse` returns; otherwise
+    /// [`Failure::OutcomeUnknown`] for a call that may have been sent and must not be repeated, and
+    /// [`Failure::Unavailable`] for any other.
+    pub(super) async fn call<T: Send>(
         &self,
         account: &Account,
         call: Call,
-        read: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
+        parse: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
         let endpoint = call.endpoint;
         let class = Class::of(endpoint);
         if let Some(failure) = self.keys.refusal(account, class, self.clock.now()) {
-            self.metrics.shed(class, "refused");
+            self.metrics.count_not_sent(class, NotSentReason::RefusedKey);
             return Err(failure);
         }
-        let known = Some(account).filter(|account| self.keys.is_accepted(account));
-        let permit = match self.budget.take(class, known, self.clock.now()) {
+        let accepted = Some(account).filter(|account| self.keys.is_accepted(account));
+        let permit = match self.budget.take(class, accepted, self.clock.now()) {
             Ok(permit) => permit,
-            Err(why) => {
-                self.metrics.shed(class, why.label());
+            Err(denied) => {
+                self.metrics.count_not_sent(class, NotSentReason::Budget(denied));
                 return Err(Failure::NotSent);
             }
         };
-        #[expect(clippy::disallowed_methods, reason = "measured, not decided by")]
-        let began = Instant::now();
-        let sent = self.upstream.send(call).await;
+        #[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing")]
+        let started = Instant::now();
+        let span = tracing::info_span!("upstream_call", endpoint = endpoint.label());
+        let sent = self.upstream.send(call).instrument(span).await;
         drop(permit);
         let (result, label) = match &sent {
             Ok(answer) => {
                 self.budget.note(&answer.rate, answer.status == 429, self.clock.now());
-                let result = read(answer);
+                let result = parse(answer);
                 let label = match &result {
-                    Ok(_) => "ok",
-                    Err(Failure::NotSent) => "rate_limited",
-                    Err(Failure::Unavailable | Failure::OutcomeUnknown) => "unusable",
-                    Err(_) => "refused",
+                    Ok(_) => CallResult::Ok,
+                    Err(Failure::NotSent) => CallResult::RateLimited,
+                    Err(Failure::Unavailable | Failure::OutcomeUnknown) => CallResult::Unusable,
+                    Err(_) => CallResult::Refused,
                 };
                 (result, label)
             }
-            Err(error) if error.sent && !endpoint.may_be_repeated() => (Err(Failure::OutcomeUnknown), error.what),
-            // What was not sent cost nothing, and counts for nothing.
-            Err(error) if !error.sent => (Err(Failure::NotSent), error.what),
-            Err(error) => (Err(Failure::Unavailable), error.what),
+            Err(error) => {
+                let failure = if !error.sent {
+                    Failure::NotSent
+                } else if endpoint.may_be_repeated() {
+                    Failure::Unavailable
+                } else {
+                    Failure::OutcomeUnknown
+                };
+                (Err(failure), CallResult::Failed(error.what))
+            }
         };
-        self.metrics.upstream_call(endpoint, label, began.elapsed());
+        self.metrics.count_call(endpoint, label, started.elapsed());
         self.keys.note(account, class, result.as_ref().err(), self.clock.now());
         result
     }

@@ -3,6 +3,7 @@
 //! It adds what the table must not have: the time, ids, spawned flights, waiting and its deadline. A flight belongs to a
 //! spawned task, never to the client that started it, and one that is dropped or panics frees its record.
 
+mod metrics;
 mod open;
 pub mod pacing;
 mod queue;

@@ -1,55 +1,59 @@
-//! HTTP/2 connections: the handshake with a deadline, streams handed to [`super::handler`], idle ones closed.
+//! HTTP/2 connections: a handshake with a deadline, a task for each stream, a limit on idle time.
 //!
-//! Pingora's own loop waits for a client's preface without a deadline, and for its farewell at shutdown likewise; so the
-//! loop is ours, over Pingora's sessions.
+//! Pingora's own loop waits for a client's preface, and at shutdown for its GOAWAY, without a deadline. So the loop is
+//! ours, on Pingora's sessions.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::handler::{App, Handler};
-use super::listener::{LINGER, told_to_stop};
-use super::session::h2_options;
+use super::app::App;
+use super::handler::Handler;
+use super::request::HEADER_BYTES_MAX;
+use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
 
-/// What a client of HTTP/2 begins with (RFC 9113, section 3.4).
+/// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Malformed streams of one connection before it is closed: an honest client has none.
+/// Malformed streams of one connection before it is closed. An honest client sends none.
 const MALFORMED_MAX: usize = 32;
 
-/// Serves one connection until its client leaves, is idle for too long, or the process shuts down.
-pub(super) async fn serve<H: Handler>(
-    app: &Arc<App<H>>,
-    stream: Stream,
-    shutdown: &ShutdownWatch,
-    header_timeout: Duration,
-    idle_timeout: Duration,
-) {
+/// Limits of an HTTP/2 connection.
+fn options() -> H2Options {
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+    // The default of the h2 crate, stated because it bounds what one connection can make us hold.
+    options.max_send_buffer_size(400 * 1024);
+    options
+}
+
+/// Serves one connection until its client leaves, it is idle for too long, or the process shuts down.
+pub(super) async fn serve<H: Handler>(app: &Arc<App<H>>, stream: Stream, shutdown: &ShutdownWatch) {
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
-    let Ok(Ok(mut connection)) = timeout(header_timeout, handshake(stream, Some(h2_options()))).await else {
+    let handshake = handshake(stream, Some(options()));
+    let Ok(Ok(mut connection)) = timeout(app.limits.header_timeout, handshake).await else {
         return;
     };
     let mut streams = JoinSet::new();
     let mut malformed = 0;
-    let mut stopping = false;
+    let mut is_shutting_down = false;
     loop {
-        let idle = if stopping { LINGER } else { idle_timeout };
+        let idle_timeout = if is_shutting_down { SHUTDOWN_GRACE } else { app.limits.idle_timeout };
         tokio::select! {
             biased;
-            () = told_to_stop(shutdown), if !stopping => {
+            () = shutdown_requested(shutdown), if !is_shutting_down => {
                 connection.graceful_shutdown();
-                stopping = true;
+                is_shutting_down = true;
             }
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
@@ -62,9 +66,9 @@ pub(super) async fn serve<H: Handler>(
                 Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,
             },
             Some(_) = streams.join_next() => {}
-            () = sleep(idle), if streams.is_empty() => break,
+            () = sleep(idle_timeout), if streams.is_empty() => break,
         }
     }
-    // Whoever is gone is not told, but what was begun is finished.
+    // Detaches the tasks: streams in progress finish after the connection has ended.
     streams.detach_all();
 }

@@ -1,11 +1,16 @@
 //! HTTP servers on Pingora's listeners, TLS and sessions: bytes in, bytes out.
 //!
 //! Pingora is used below its `Server`: `Server::run` always sleeps through its whole grace period, does not report the
-//! port it bound, and retries a taken address for half a minute (`docs/decisions/0002-terminate-and-reissue.md`).
+//! port that it bound, and retries a taken address for half a minute (`docs/decisions/0002-terminate-and-reissue.md`).
 
+pub mod app;
+pub mod connections;
 mod h2;
 pub mod handler;
 mod http1;
-pub mod listener;
-pub mod request;
+pub mod lifecycle;
+mod listener;
+mod request;
 mod session;
+mod shutdown;
+pub mod tls;

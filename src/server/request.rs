@@ -1,4 +1,4 @@
-//! What a client sent, before any dialect looks at it: its header judged, its target taken apart, its labels for the log.
+//! Parts of a request that both HTTP/1 paths and HTTP/2 share: limits, checks of the header, the parsed target.
 
 use bytes::Bytes;
 use pingora::http::Version;
@@ -6,43 +6,45 @@ use pingora::protocols::http::ServerSession;
 
 use crate::http::{Inbound, Verb};
 
-/// Most headers of a request, and bytes of all of them. Real clients send below 20, and 2 kB.
+/// Most headers of a request, and most bytes of all of them. Real clients send fewer than 20, and 2 kB.
 const HEADERS_MAX: usize = 64;
 pub(super) const HEADER_BYTES_MAX: usize = 96 * 1024;
 
-/// Whether a header is one that means one thing to everybody. What is ambiguous, or asks for something else than a
-/// request and a response, is refused and never repaired.
+/// Whether a header has one meaning to every server. An ambiguous header, or one that asks for more than a request and a
+/// response, is refused and never repaired.
 pub(super) fn is_acceptable(session: &ServerSession) -> bool {
     let header = session.req_header();
     let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let sizes_fit = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
-    // In HTTP/2 every target has an authority; in HTTP/1 only one that is meant for a proxy does.
+    let is_within_limits = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
+    // In HTTP/2 every target has an authority; in HTTP/1 only a request to a forward proxy has one.
     let is_for_a_proxy = !session.is_http2() && header.uri.authority().is_some();
-    // Java's client offers h2c with each request in the clear; whoever ignores it is asked nothing more.
+    // Java's client offers h2c with each plaintext request. A server that ignores the offer loses nothing.
     let upgrades = header.headers.get_all("upgrade").iter().any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"));
-    let asks_for_more = upgrades || matches!(header.method.as_str(), "CONNECT" | "TRACE");
-    // Pingora drops the length of a message that has both, and goes on.
-    let has_both = header.headers.contains_key("transfer-encoding")
+    let is_unsupported = upgrades || matches!(header.method.as_str(), "CONNECT" | "TRACE");
+    // Pingora drops the Content-Length of a message that has both framings, and goes on.
+    let has_two_framings = header.headers.contains_key("transfer-encoding")
         && session.as_http1().is_some_and(|session| {
             let raw = session.get_headers_raw_bytes().to_ascii_lowercase();
             memchr::memmem::find(&raw, b"\ncontent-length").is_some()
         });
-    sizes_fit && !is_for_a_proxy && !asks_for_more && !has_both && header.raw_path().starts_with(b"/")
+    let has_origin_form = header.raw_path().starts_with(b"/");
+    is_within_limits && !is_for_a_proxy && !is_unsupported && !has_two_framings && has_origin_form
 }
 
-pub(super) fn received(session: &ServerSession) -> Inbound {
+/// Converts the header of a session. The body is empty.
+pub(super) fn to_inbound(session: &ServerSession) -> Inbound {
     let header = session.req_header();
     let content_type = session.get_header_bytes("content-type");
-    parse_target(Verb::parse(header.method.as_str()), header.raw_path(), content_type, Bytes::new())
+    new_inbound(Verb::parse(header.method.as_str()), header.raw_path(), content_type, Bytes::new())
 }
 
-/// Takes a target apart.
-pub(super) fn parse_target(verb: Verb, target: &[u8], content_type: &[u8], body: Bytes) -> Inbound {
+/// Builds a request from its parts. Splits the target into path and query.
+pub(super) fn new_inbound(verb: Verb, target: &[u8], content_type: &[u8], body: Bytes) -> Inbound {
     let (path, query) = match memchr::memchr(b'?', target) {
         Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
         None => (target, &b""[..]),
     };
-    // The fragment is a browser's own business; a client that sends one means nothing by it.
+    // A fragment is for the client alone (RFC 9110, section 4.2.5); one that is sent means nothing.
     let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
     Inbound {
         verb,
@@ -53,6 +55,7 @@ pub(super) fn parse_target(verb: Verb, target: &[u8], content_type: &[u8], body:
     }
 }
 
+/// Name of an HTTP version for logs: a closed set.
 pub(super) fn version_label(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "1.0",

@@ -1,162 +1,186 @@
-//! The log's line for a request.
+//! The access line of a request.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::config::LogFormat;
-use crate::ledger::PollSource;
-use crate::server::handler::Told;
 
-/// Composes the lines of requests. There may be a hundred thousand in a second, so that it does without the machinery that
-/// formats anything.
-pub(super) struct Lines {
+/// One request. All texts are from closed sets, so nothing has to be escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessEntry {
+    /// Address of the client's socket.
+    pub peer: Option<SocketAddr>,
+    /// HTTP method.
+    pub verb: &'static str,
+    /// HTTP version.
+    pub version: &'static str,
+    /// Legacy script.
+    pub script: &'static str,
+    /// Action of the script.
+    pub action: &'static str,
+    /// Row of the method table, on a submit.
+    pub method: Option<&'static str>,
+    /// How the request ended.
+    pub outcome: &'static str,
+    /// Where the answer of a poll came from; logged as `path`.
+    pub source: Option<&'static str>,
+    /// HTTP status.
+    pub status: u16,
+    /// Bytes of the request's body.
+    pub bytes_in: usize,
+    /// Bytes of the response's body.
+    pub bytes_out: usize,
+    /// From the complete header to the response.
+    pub duration: Duration,
+}
+
+/// Formats access lines. There may be a hundred thousand per second, so it does without `std::fmt`.
+pub(super) struct AccessFormatter {
     format: LogFormat,
     line: Vec<u8>,
-    /// A second, and how it is written.
+    /// The last second, and its text.
     second: (i64, String),
 }
 
-/// A field of a line.
+/// The value of a field.
 #[derive(Clone, Copy)]
-enum Field {
-    /// From a closed set, so that nothing has to be escaped.
-    Word(&'static str),
+enum Value {
+    Text(&'static str),
     Number(u64),
 }
 
-impl Lines {
+impl AccessFormatter {
     pub(super) fn new(format: LogFormat) -> Self {
         Self { format, line: Vec::new(), second: (i64::MIN, String::new()) }
     }
 
-    /// The line of one request.
-    pub(super) fn request(&mut self, at: DateTime<Utc>, told: &Told) -> &[u8] {
+    /// Formats the line of one request, with its line end.
+    pub(super) fn line(&mut self, at: DateTime<Utc>, entry: &AccessEntry) -> &[u8] {
         self.line.clear();
-        let Some(facts) = &told.facts else { return &self.line };
         let is_json = self.format == LogFormat::Json;
-        self.word(if is_json { "{\"time\":\"" } else { "" });
-        self.time(at);
-        self.word(if is_json {
+        self.push_text(if is_json { "{\"time\":\"" } else { "" });
+        self.push_time(at);
+        self.push_text(if is_json {
             "\",\"level\":\"access\",\"message\":\"request\",\"peer\":\""
         } else {
             " access request peer="
         });
-        if let Some(peer) = told.peer {
-            self.peer(peer);
+        if let Some(peer) = entry.peer {
+            self.push_peer(peer);
         }
-        self.word(if is_json { "\"" } else { "" });
-        let micros = u64::try_from(told.took.as_micros()).unwrap_or(u64::MAX);
-        for (name, field) in [
-            ("verb", Field::Word(told.verb)),
-            ("http", Field::Word(told.version)),
-            ("script", Field::Word(facts.script)),
-            ("action", Field::Word(facts.action)),
-            ("method", Field::Word(facts.method.unwrap_or("-"))),
-            ("outcome", Field::Word(facts.outcome)),
-            ("path", Field::Word(facts.path.map_or("-", PollSource::label))),
-            ("status", Field::Number(told.status.into())),
-            ("bytes_in", Field::Number(told.bytes_in as u64)),
-            ("bytes_out", Field::Number(told.bytes_out as u64)),
-            ("micros", Field::Number(micros)),
+        self.push_text(if is_json { "\"" } else { "" });
+        let micros = u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX);
+        for (name, value) in [
+            ("verb", Value::Text(entry.verb)),
+            ("http", Value::Text(entry.version)),
+            ("script", Value::Text(entry.script)),
+            ("action", Value::Text(entry.action)),
+            ("method", Value::Text(entry.method.unwrap_or("-"))),
+            ("outcome", Value::Text(entry.outcome)),
+            ("path", Value::Text(entry.source.unwrap_or("-"))),
+            ("status", Value::Number(entry.status.into())),
+            ("bytes_in", Value::Number(entry.bytes_in as u64)),
+            ("bytes_out", Value::Number(entry.bytes_out as u64)),
+            ("micros", Value::Number(micros)),
         ] {
-            self.word(if is_json { ",\"" } else { " " });
-            self.word(name);
-            self.word(if is_json { "\":" } else { "=" });
-            match field {
-                Field::Number(number) => self.number(number),
-                Field::Word(word) => {
+            self.push_text(if is_json { ",\"" } else { " " });
+            self.push_text(name);
+            self.push_text(if is_json { "\":" } else { "=" });
+            match value {
+                Value::Number(number) => self.push_number(number),
+                Value::Text(text) => {
                     let quote = if is_json { "\"" } else { "" };
-                    self.word(quote);
-                    self.word(word);
-                    self.word(quote);
+                    self.push_text(quote);
+                    self.push_text(text);
+                    self.push_text(quote);
                 }
             }
         }
-        self.word(if is_json { "}\n" } else { "\n" });
+        self.push_text(if is_json { "}\n" } else { "\n" });
         &self.line
     }
 
-    fn word(&mut self, word: &str) {
-        self.line.extend_from_slice(word.as_bytes());
+    fn push_text(&mut self, text: &str) {
+        self.line.extend_from_slice(text.as_bytes());
     }
 
-    fn number(&mut self, number: u64) {
-        self.word(itoa::Buffer::new().format(number));
+    fn push_number(&mut self, number: u64) {
+        self.push_text(itoa::Buffer::new().format(number));
     }
 
-    /// As the other lines of the log have it.
-    fn time(&mut self, at: DateTime<Utc>) {
+    /// Writes the time in the format of the event lines.
+    fn push_time(&mut self, at: DateTime<Utc>) {
         if self.second.0 != at.timestamp() {
             let text = at.to_rfc3339_opts(SecondsFormat::Secs, true);
             self.second = (at.timestamp(), text.trim_end_matches('Z').to_owned());
         }
         self.line.extend_from_slice(self.second.1.as_bytes());
-        // A leap second has more than a thousand of them.
+        // A leap second has more than a thousand milliseconds.
         let millis = at.timestamp_subsec_millis().min(999);
-        self.word(match millis {
+        self.push_text(match millis {
             0..10 => ".00",
             10..100 => ".0",
             _ => ".",
         });
-        self.number(millis.into());
-        self.word("Z");
+        self.push_number(millis.into());
+        self.push_text("Z");
     }
 
-    fn peer(&mut self, peer: SocketAddr) {
+    fn push_peer(&mut self, peer: SocketAddr) {
         match peer {
             SocketAddr::V4(peer) => {
                 for (at, octet) in peer.ip().octets().into_iter().enumerate() {
-                    self.word(if at == 0 { "" } else { "." });
-                    self.number(octet.into());
+                    self.push_text(if at == 0 { "" } else { "." });
+                    self.push_number(octet.into());
                 }
-                self.word(":");
-                self.number(peer.port().into());
+                self.push_text(":");
+                self.push_number(peer.port().into());
             }
-            SocketAddr::V6(peer) => self.word(&peer.to_string()),
+            SocketAddr::V6(peer) => self.push_text(&peer.to_string()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::Value as Json;
 
     use super::*;
-    use crate::gateway::RequestLabels;
 
     #[test]
-    fn a_request_is_one_line_that_can_be_read() {
-        let facts =
-            RequestLabels { script: "res", action: "get", method: None, outcome: "ok", path: Some(PollSource::Hit) };
-        let told = Told {
-            facts: Some(facts),
+    fn an_access_line_is_valid_json_or_plain_text() {
+        let entry = AccessEntry {
             peer: Some(SocketAddr::from(([10, 0, 200, 3], 65_535))),
             verb: "GET",
             version: "1.1",
+            script: "res",
+            action: "get",
+            method: None,
+            outcome: "ok",
+            source: Some("hit"),
             status: 200,
             bytes_in: 0,
             bytes_out: 17,
-            took: Duration::from_micros(1_234),
+            duration: Duration::from_micros(1_234),
         };
         let at = DateTime::from_timestamp(1_795_381_200, 7_000_000).expect("a time");
-        let mut lines = Lines::new(LogFormat::Json);
-        let line = String::from_utf8(lines.request(at, &told).to_vec()).expect("text");
-        let read: Json = serde_json::from_str(&line).expect("JSON");
+        let mut formatter = AccessFormatter::new(LogFormat::Json);
+        let line = String::from_utf8(formatter.line(at, &entry).to_vec()).expect("text");
+        let parsed: Json = serde_json::from_str(&line).expect("JSON");
         assert_eq!(
-            (read["time"].as_str(), read["peer"].as_str()),
+            (parsed["time"].as_str(), parsed["peer"].as_str()),
             (Some("2026-11-22T21:00:00.007Z"), Some("10.0.200.3:65535"))
         );
         assert_eq!(
-            (read["status"].as_u64(), read["micros"].as_u64(), read["path"].as_str()),
+            (parsed["status"].as_u64(), parsed["micros"].as_u64(), parsed["path"].as_str()),
             (Some(200), Some(1_234), Some("hit"))
         );
-        assert_eq!(read["time"], at.to_rfc3339_opts(SecondsFormat::Millis, true));
-        let mut lines = Lines::new(LogFormat::Text);
-        let v6 = Told { peer: Some("[::1]:80".parse().expect("an address")), ..told };
-        let text = String::from_utf8(lines.request(at, &v6).to_vec()).expect("text");
+        assert_eq!(parsed["time"], at.to_rfc3339_opts(SecondsFormat::Millis, true));
+        let mut formatter = AccessFormatter::new(LogFormat::Text);
+        let v6 = AccessEntry { peer: Some("[::1]:80".parse().expect("an address")), ..entry };
+        let text = String::from_utf8(formatter.line(at, &v6).to_vec()).expect("text");
         assert!(text.starts_with("2026-11-22T21:00:00.007Z access request peer=[::1]:80 verb=GET "), "{text}");
         assert!(text.ends_with("bytes_out=17 micros=1234\n"), "{text}");
     }

@@ -22,7 +22,7 @@ use pingora::upstreams::peer::HttpPeer;
 use url::Url;
 
 use super::resolver::{PeerSettings, Peers};
-use crate::gateway::{SendError, Upstream};
+use crate::gateway::upstream::{SendError, Upstream};
 use crate::native::{Answer, Call, Endpoint, Rate};
 
 /// Settings.
@@ -115,7 +115,7 @@ impl Upstream for NativeUpstream {
                 Err(_) => "timeout",
             };
             let sent = sent.load(Ordering::Relaxed);
-            log::warn!(endpoint = call.endpoint.label(), what = what, sent = sent; "upstream call failed");
+            tracing::warn!(endpoint = call.endpoint.label(), what, sent, "upstream call failed");
             Err(SendError { sent, what })
         })
     }
@@ -155,7 +155,7 @@ impl Sender {
         for peer in peers {
             match self.connector.get_http_session(&*peer).await {
                 Ok((session, reused)) => return Ok((peer, session, reused)),
-                Err(error) => log::debug!(kind = error.etype().as_str(); "no connection to the upstream"),
+                Err(error) => tracing::debug!(kind = error.etype().as_str(), "no connection to the upstream"),
             }
         }
         Err("connect")

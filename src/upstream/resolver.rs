@@ -77,11 +77,11 @@ impl Peers {
         let mut addresses: Vec<SocketAddr> = match looked_up {
             Ok(Ok(addresses)) => addresses.collect(),
             Ok(Err(error)) => {
-                log::warn!(kind = error.kind().to_string().as_str(); "upstream name not resolved");
+                tracing::warn!(kind = error.kind().to_string(), "upstream name not resolved");
                 return;
             }
             Err(_) => {
-                log::warn!("upstream name not resolved in time");
+                tracing::warn!("upstream name not resolved in time");
                 return;
             }
         };

@@ -3,4 +3,5 @@
 pub(crate) mod binary;
 pub(crate) mod http;
 pub(crate) mod play;
+pub(crate) mod sources;
 pub(crate) mod transcript;

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use capgate::budget::Budget;
 use capgate::clock::Clock;
 use capgate::config::Config;
-use capgate::gateway::{Gateway, SendError, Upstream};
+use capgate::gateway::Gateway;
+use capgate::gateway::upstream::{SendError, Upstream};
 use capgate::http::{Inbound, Verb};
 use capgate::ledger::Ledger;
 use capgate::methods::{Method, Need, Table};
 use capgate::native::{Answer, Call};
-use capgate::telemetry::metrics::Metrics;
+use capgate::telemetry::metrics::MetricsRegistry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -115,7 +116,7 @@ impl Player {
             Arc::new(Scripted { calls }),
             Budget::new(config.budget_options()),
             clock,
-            Arc::new(Metrics::new()),
+            &MetricsRegistry::new(),
         );
         tokio::spawn(gateway.clone().run_prefetch());
         Self::new(Stage::InProcess { gateway, ledger }, arriving)

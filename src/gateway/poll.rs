@@ -1,0 +1,50 @@
+//! Polls: from memory, or by one flight that all equal polls share.
+
+use std::sync::Arc;
+
+use super::operations::{Operations, join_all};
+use crate::domain::{Account, Failure, LegacyId, TaskRef};
+use crate::ledger::PollSource;
+use crate::ledger::table::PollResult;
+use crate::native::{answer, call};
+
+impl Operations {
+    /// Polls one id, which may stand for a group of tasks.
+    pub(super) async fn poll(&self, account: &Account, id: LegacyId) -> (PollResult, PollSource) {
+        match self.ledger.poll(account, id, |task| self.fetch_result(task)).await {
+            Ok(polled) => polled,
+            Err(members) => self.poll_group(account, &members).await,
+        }
+    }
+
+    /// Polls several ids at once; a malformed id keeps its place in the list. The time is that of the slowest poll, not
+    /// the sum.
+    pub(super) async fn poll_many(
+        &self,
+        account: &Account,
+        ids: Vec<Result<LegacyId, Failure>>,
+    ) -> Vec<(PollResult, Option<PollSource>)> {
+        let polls = ids.into_iter().map(|id| {
+            let (operations, account) = (self.clone(), account.clone());
+            async move {
+                match id {
+                    Ok(id) => {
+                        let (result, source) = operations.poll(&account, id).await;
+                        (result, Some(source))
+                    }
+                    Err(failure) => (Err(failure), None),
+                }
+            }
+        });
+        join_all(polls).await
+    }
+
+    /// Asks the upstream for the result of a task: the work of one flight, which borrows nothing of the client.
+    pub(super) fn fetch_result(&self, task: TaskRef) -> impl Future<Output = PollResult> + Send + 'static + use<> {
+        let upstream = Arc::clone(&self.upstream);
+        async move {
+            let call = call::get_task_result(&task);
+            upstream.call(&task.account, call, |answer| answer::result(answer, task.method)).await
+        }
+    }
+}

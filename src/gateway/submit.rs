@@ -1,0 +1,89 @@
+//! Submits: room in the ledger first, then one native call that is never repeated.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use super::operations::Operations;
+use crate::domain::{Accepted, Account, Failure, LegacyId, Outcome, Task};
+use crate::native::{answer, call};
+
+impl Operations {
+    /// Submits one task, or several behind one id.
+    pub(super) async fn submit(&self, account: &Account, mut tasks: Vec<Task>) -> Result<LegacyId, Failure> {
+        match (tasks.pop(), tasks.is_empty()) {
+            (None, _) => Err(Failure::MethodUnknown),
+            (Some(task), true) => self.submit_one(account, task).await,
+            (Some(last), false) => {
+                tasks.push(last);
+                self.submit_group(account, tasks).await
+            }
+        }
+    }
+
+    async fn submit_one(&self, account: &Account, task: Task) -> Result<LegacyId, Failure> {
+        let id = self.ledger.open(account, task.method)?;
+        if let Some(pingback) = &task.pingback {
+            self.ledger.set_pingback(id, pingback.clone());
+        }
+        match self.create(account, task, id).await {
+            Ok(()) => Ok(id),
+            Err(refusal) => {
+                // No client knows the id.
+                self.ledger.withdraw(id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Sends the submit of a task that has a record, and settles or binds the record by the answer.
+    ///
+    /// The call runs in a task of its own: neither a client that disconnects nor the limit on waiting cancels it, and a
+    /// late answer still finds the record.
+    pub(super) async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
+        let (result_tx, result_rx) = oneshot::channel();
+        let call = call::create_task(account, &task);
+        let (upstream, ledger, account) = (Arc::clone(&self.upstream), self.ledger.clone(), account.clone());
+        let span = tracing::info_span!("submit", task = id.0, method = task.method.name);
+        let creating = async move {
+            let method = task.method;
+            let accepted = upstream.call(&account, call, |answer| answer::created(answer, method)).await;
+            let result = match accepted {
+                Ok(Accepted { native, outcome: Some(outcome) }) => {
+                    ledger.settle(id, native, &outcome);
+                    Ok(())
+                }
+                Ok(Accepted { native, outcome: None }) => {
+                    if let Some(native) = native {
+                        ledger.bind(id, native);
+                    }
+                    Ok(())
+                }
+                // The upstream may work on the task, so the record stays open until its own deadline.
+                Err(Failure::OutcomeUnknown) => Ok(()),
+                Err(failure) => {
+                    ledger.settle(id, None, &Outcome::Failed(to_final(failure.clone())));
+                    Err(failure)
+                }
+            };
+            // A client that no longer waits has its id and polls.
+            let _ = result_tx.send(result);
+        };
+        #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that sent it")]
+        tokio::spawn(creating.instrument(span));
+        match tokio::time::timeout(self.submit_wait, result_rx).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Returns the final outcome of a refused submit, for a client that polls its id after all: trouble would read as not
+/// ready forever.
+fn to_final(failure: Failure) -> Failure {
+    match failure {
+        Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => Failure::Unsolvable,
+        refusal => refusal,
+    }
+}

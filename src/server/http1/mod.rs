@@ -1,0 +1,344 @@
+//! The fast path for HTTP/1.1 as nearly all clients speak it: a request that is in memory as a whole, with a body of known
+//! length, answered with one write. Every other request goes to [`super::session`], byte for byte as it arrived.
+//!
+//! A poll from memory sets no timer and spawns no task. An idle connection keeps at most a kilobyte of buffers.
+
+mod deadline_timer;
+mod encode;
+mod parse;
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout};
+
+use self::deadline_timer::DeadlineTimer;
+use self::encode::encode;
+use self::parse::{Parsed, parse};
+use super::app::App;
+use super::handler::{AccessRecord, Handler};
+use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
+use crate::http::Step;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 4_096;
+/// Largest buffer that an idle connection keeps.
+const IDLE_BUFFER_BYTES_MAX: usize = 1_024;
+
+/// What to do with a connection.
+pub(super) enum Next {
+    /// Close it.
+    Close,
+    /// Serve the request that begins in the buffer with Pingora's session.
+    Session,
+    /// Serve it as HTTP/2 with prior knowledge; the buffer holds the beginning of the preface.
+    Http2,
+}
+
+/// Serves requests until one arrives that the fast path does not support. `buffer` holds the bytes that were read and not
+/// served yet, `request_timeout` limits the wait for the first request, and only a connection that `is_new` may turn out
+/// to speak HTTP/2.
+pub(super) async fn serve<H: Handler>(
+    app: &App<H>,
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    shutdown: &ShutdownWatch,
+    request_timeout: Duration,
+    is_new: bool,
+) -> Next {
+    let mut deadline = now() + request_timeout;
+    let mut timer = DeadlineTimer::new(deadline);
+    let mut shutdown_requested = pin!(shutdown_requested(shutdown));
+    let mut is_shutting_down = false;
+    let mut peer = None;
+    let mut out = Vec::new();
+    let mut may_be_http2 = is_new;
+    loop {
+        let request = match parse(buffer, app.limits.body_bytes_max) {
+            Parsed::Complete(request) => request,
+            Parsed::Http2 if may_be_http2 => return Next::Http2,
+            Parsed::Unsupported | Parsed::Http2 => return Next::Session,
+            Parsed::Partial => {
+                let event = std::future::poll_fn(|context| {
+                    if let Poll::Ready(result) = poll_read(stream, buffer, context) {
+                        return Poll::Ready(WaitEvent::Read(result));
+                    }
+                    if !is_shutting_down && shutdown_requested.as_mut().poll(context).is_ready() {
+                        is_shutting_down = true;
+                        deadline = deadline.min(now() + SHUTDOWN_GRACE);
+                    }
+                    timer.poll(deadline, context).map(|()| WaitEvent::Deadline)
+                });
+                match event.await {
+                    WaitEvent::Read(Ok(1..)) => continue,
+                    WaitEvent::Read(Ok(0) | Err(_)) | WaitEvent::Deadline => return Next::Close,
+                }
+            }
+        };
+        may_be_http2 = false;
+        let started = now();
+        let inbound = &request.inbound;
+        let is_last = request.is_last || *shutdown.borrow();
+        let response = match app.try_respond(inbound) {
+            Step::Ready(response) => response,
+            Step::Pending(pending) => app.respond(inbound, pending).await,
+        };
+        out.clear();
+        encode(&response, is_last, &mut out);
+        let answered = now();
+        let written = write_all(stream, &out, app.limits.write_timeout).await;
+        app.handler.on_complete(AccessRecord {
+            labels: response.labels,
+            peer: *peer.get_or_insert_with(|| peer_address(stream)),
+            verb: inbound.verb.label(),
+            version: "1.1",
+            status: response.status,
+            bytes_in: inbound.body.len(),
+            bytes_out: response.body.len(),
+            duration: answered - started,
+        });
+        if written.is_err() {
+            return Next::Close;
+        }
+        if is_last {
+            // The client must see the response before the end of the connection.
+            let _ = timeout(app.limits.write_timeout, stream.shutdown()).await;
+            return Next::Close;
+        }
+        deadline = answered + app.limits.idle_timeout;
+        if buffer.capacity() > IDLE_BUFFER_BYTES_MAX && buffer.len() < IDLE_BUFFER_BYTES_MAX {
+            *buffer = BytesMut::from(&**buffer);
+        }
+        if out.capacity() > IDLE_BUFFER_BYTES_MAX {
+            out = Vec::new();
+        }
+        // A client with many pipelined requests must not delay the other connections of this thread.
+        tokio::task::consume_budget().await;
+    }
+}
+
+/// Writes all bytes. Each step has to make progress within `step_timeout`.
+async fn write_all(stream: &mut Stream, mut bytes: &[u8], step_timeout: Duration) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(step_timeout, stream.write(bytes)).await??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    timeout(step_timeout, stream.flush()).await?
+}
+
+/// What ended a wait for a request.
+enum WaitEvent {
+    /// This many bytes arrived; 0 is the end of the stream.
+    Read(io::Result<usize>),
+    /// The deadline passed.
+    Deadline,
+}
+
+/// Reads what has arrived.
+fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+    let mut read = ReadBuf::uninit(&mut bytes);
+    Pin::new(stream).poll_read(context, &mut read).map_ok(|()| {
+        buffer.extend_from_slice(read.filled());
+        read.filled().len()
+    })
+}
+
+fn peer_address(stream: &Stream) -> Option<SocketAddr> {
+    stream.get_socket_digest()?.peer_addr()?.as_inet().copied()
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "deadlines of a connection, and durations for the access log")]
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::sync::{Semaphore, watch};
+
+    use super::*;
+    use crate::http::Inbound;
+    use crate::server::app::Limits;
+    use crate::server::handler::{Rejection, Response};
+
+    /// Panics for two paths, before and after it waits, and answers every other.
+    struct PanickingHandler;
+
+    #[async_trait::async_trait]
+    impl Handler for PanickingHandler {
+        type Labels = ();
+        type Pending = ();
+
+        fn try_respond(&self, request: &Inbound) -> Step<Response<()>, ()> {
+            assert_ne!(request.path, "/panic");
+            if request.path == "/now" { Step::Ready(ok(b"now")) } else { Step::Pending(()) }
+        }
+
+        async fn respond(&self, request: &Inbound, (): ()) -> Response<()> {
+            tokio::task::yield_now().await;
+            assert_ne!(request.path, "/panic-later");
+            ok(b"fine")
+        }
+
+        fn reject(&self, _request: &Inbound, why: Rejection) -> Response<()> {
+            assert_eq!(why, Rejection::Panicked);
+            ok(b"sorry")
+        }
+    }
+
+    fn ok(body: &'static [u8]) -> Response<()> {
+        Response { status: 200, body: Bytes::from_static(body), ..Response::default() }
+    }
+
+    /// Serves one end of a pipe as a listener would. Returns the other end, the server task and the shutdown switch.
+    fn serve_pipe() -> (DuplexStream, tokio::task::JoinHandle<()>, watch::Sender<bool>) {
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            body_bytes_max: 100,
+            header_timeout: second,
+            body_timeout: second,
+            write_timeout: second,
+            idle_timeout: 2 * second,
+            connections_max: 1,
+            bodies: Arc::new(Semaphore::new(100)),
+        };
+        let (client, server) = tokio::io::duplex(65_536);
+        let (shutdown_tx, shutdown) = watch::channel(false);
+        #[expect(clippy::disallowed_methods, reason = "awaited by each test")]
+        let server_task = tokio::spawn(async move {
+            let app = App::new(Arc::new(PanickingHandler), limits);
+            let (mut stream, mut buffer): (Stream, _) = (Box::new(server), BytesMut::new());
+            let mut request_timeout = app.limits.header_timeout;
+            let mut is_new = true;
+            while let Next::Session = serve(&app, &mut stream, &mut buffer, &shutdown, request_timeout, is_new).await {
+                (request_timeout, is_new) = (app.limits.idle_timeout, false);
+                match app.serve_http1(stream, buffer, &shutdown).await {
+                    Some(reusable) => (stream, buffer) = reusable,
+                    None => return,
+                }
+            }
+        });
+        (client, server_task, shutdown_tx)
+    }
+
+    /// Counts the responses with this body.
+    fn count(responses: &str, body: &str) -> usize {
+        responses.split("HTTP/1.1 200 OK").filter(|response| response.ends_with(&format!("\r\n\r\n{body}"))).count()
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request_and_not_its_connection() {
+        let (mut client, server_task, _shutdown) = serve_pipe();
+        for path in ["/panic", "/panic-later", "/now"] {
+            client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("written");
+        }
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("written");
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).await.expect("answers");
+        assert_eq!(
+            (count(&responses, "sorry"), count(&responses, "now"), count(&responses, "fine")),
+            (2, 1, 1),
+            "{responses}"
+        );
+        server_task.await.expect("done");
+    }
+
+    /// Ordinary and chunked requests alternate on one connection.
+    #[tokio::test]
+    async fn the_session_serves_unsupported_requests_and_returns_the_connection() {
+        let ordinary = "GET /now HTTP/1.1\r\nHost: x\r\n\r\n";
+        let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let last = "GET /now HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let requests = [ordinary, chunked, ordinary, ordinary, chunked, last].concat();
+        // Byte by byte, so that every request is partial at some time; and all at once, so that each is read together with
+        // the next.
+        for step in [1, 7, 60, requests.len()] {
+            let (mut client, server_task, _shutdown) = serve_pipe();
+            for bytes in requests.as_bytes().chunks(step) {
+                client.write_all(bytes).await.expect("written");
+                tokio::task::yield_now().await;
+            }
+            let mut responses = String::new();
+            client.read_to_string(&mut responses).await.expect("answers");
+            assert_eq!((count(&responses, "now"), count(&responses, "fine")), (4, 2), "{step}: {responses}");
+            server_task.await.expect("done");
+        }
+    }
+
+    /// The deadline is noticed however many requests arrive at once, and however much of tokio's cooperative budget they use.
+    #[tokio::test(start_paused = true)]
+    async fn pipelined_requests_do_not_silence_the_deadline() {
+        // Long enough that some requests are read in two steps.
+        let request = format!("GET /now HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(60));
+        for requests in 1..150 {
+            let (mut client, server_task, _shutdown) = serve_pipe();
+            client.write_all(request.repeat(requests).as_bytes()).await.expect("written");
+            let mut responses = String::new();
+            let closed = timeout(Duration::from_secs(60), client.read_to_string(&mut responses)).await;
+            assert!(closed.is_ok(), "after {requests} requests the connection is never closed");
+            assert_eq!(responses.matches("200 OK").count(), requests);
+            server_task.await.expect("done");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_and_a_used_one_is_not() {
+        let (mut client, server_task, _shutdown) = serve_pipe();
+        let mut answer = [0; 4_096];
+        for _ in 0..10 {
+            // Together far longer than the idle timeout.
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            client.write_all(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+            assert!(client.read(&mut answer).await.expect("an answer") > 0);
+        }
+        let started = now();
+        assert_eq!(client.read(&mut answer).await.expect("the end"), 0);
+        // Virtual time: exactly the idle timeout.
+        assert_eq!(started.elapsed().as_secs(), 2);
+        server_task.await.expect("done");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partial_request_does_not_extend_the_deadline() {
+        let (mut client, server_task, _shutdown) = serve_pipe();
+        let started = now();
+        for byte in b"GET /now HTTP" {
+            let _ = client.write_all(&[*byte]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(client.read(&mut [0]).await.expect("the end"), 0);
+        assert!(started.elapsed() < Duration::from_secs(2), "each byte extended the deadline");
+        server_task.await.expect("done");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_served_during_the_shutdown_grace() {
+        let (mut client, server_task, shutdown_tx) = serve_pipe();
+        client.write_all(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        let mut answer = [0; 4_096];
+        assert!(client.read(&mut answer).await.expect("an answer") > 0);
+        shutdown_tx.send_replace(true);
+        tokio::time::sleep(SHUTDOWN_GRACE / 2).await;
+        client.write_all(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).await.expect("an answer, and the end");
+        assert!(responses.contains("Connection: close") && responses.ends_with("now"), "{responses}");
+        server_task.await.expect("done");
+    }
+}

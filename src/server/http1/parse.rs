@@ -1,0 +1,198 @@
+//! The parser of ordinary requests. It accepts only what has one meaning to every server; anything else is left to
+//! Pingora's session, so that ambiguous requests are judged in one place.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::http::{Inbound, Verb};
+use crate::server::h2;
+use crate::server::request::new_inbound;
+
+/// Most bytes of a request that is served on the fast path, header and body together.
+pub(super) const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of one.
+pub(super) const HEADERS_MAX: usize = 32;
+
+/// How much of a request is in the buffer.
+pub(super) enum Parsed {
+    /// A whole request, which was removed from the buffer.
+    Complete(Request),
+    /// The beginning of a request.
+    Partial,
+    /// A request that the fast path does not serve.
+    Unsupported,
+    /// The beginning of the HTTP/2 preface.
+    Http2,
+}
+
+/// A request.
+pub(super) struct Request {
+    pub(super) inbound: Inbound,
+    /// Whether the client asks to close the connection after the response.
+    pub(super) is_last: bool,
+}
+
+/// Takes one request from the front of `buffer`.
+pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
+    if buffer.is_empty() {
+        return Parsed::Partial;
+    }
+    let partial = if buffer.len() < REQUEST_BYTES_MAX { Parsed::Partial } else { Parsed::Unsupported };
+    let first_bytes = buffer.get(..3).unwrap_or(buffer);
+    if h2::PREFACE.starts_with(first_bytes) {
+        return if first_bytes.len() == 3 { Parsed::Http2 } else { partial };
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let header_bytes = match request.parse(buffer) {
+        Ok(httparse::Status::Complete(bytes)) => bytes,
+        Ok(httparse::Status::Partial) => return partial,
+        Err(_) => return Parsed::Unsupported,
+    };
+    let verb = match Verb::parse(request.method.unwrap_or_default()) {
+        verb @ (Verb::Get | Verb::Post | Verb::Options) => verb,
+        Verb::Head | Verb::Other => return Parsed::Unsupported,
+    };
+    let target = request.path.unwrap_or_default().as_bytes();
+    let is_plain = target.first() == Some(&b'/') && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    let Some(framing) = Framing::of(request.headers).filter(|_| is_plain && request.version == Some(1)) else {
+        return Parsed::Unsupported;
+    };
+    let request_bytes = header_bytes.saturating_add(framing.body_bytes);
+    // A body that has not arrived yet has a deadline and limits of its own.
+    if request_bytes > buffer.len() || framing.body_bytes > body_bytes_max {
+        return Parsed::Unsupported;
+    }
+    let body = match buffer.get(header_bytes..request_bytes) {
+        Some(body) if !body.is_empty() => Bytes::copy_from_slice(body),
+        _ => Bytes::new(),
+    };
+    let inbound = new_inbound(verb, target, framing.content_type, body);
+    let is_last = framing.is_last;
+    if request_bytes == buffer.len() {
+        buffer.clear();
+    } else {
+        buffer.advance(request_bytes);
+    }
+    Parsed::Complete(Request { inbound, is_last })
+}
+
+/// What the headers of an ordinary request mean for its framing.
+struct Framing<'h> {
+    body_bytes: usize,
+    content_type: &'h [u8],
+    is_last: bool,
+}
+
+impl<'h> Framing<'h> {
+    /// Reads the headers. Returns `None` if any of them is unusual.
+    fn of(headers: &[httparse::Header<'h>]) -> Option<Self> {
+        let mut framing = Self { body_bytes: 0, content_type: b"", is_last: false };
+        let (mut hosts, mut lengths, mut types) = (0, 0, 0);
+        for header in headers {
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            match header.name.len() {
+                // Servers disagree about a host with a user in front of it.
+                4 if is("host") && header.value.contains(&b'@') => return None,
+                4 if is("host") => hosts += 1,
+                6 if is("expect") => return None,
+                7 if is("upgrade") => return None,
+                10 if is("connection") => match header.value.trim_ascii() {
+                    value if value.eq_ignore_ascii_case(b"keep-alive") => {}
+                    value if value.eq_ignore_ascii_case(b"close") => framing.is_last = true,
+                    _ => return None,
+                },
+                12 if is("content-type") => {
+                    types += 1;
+                    framing.content_type = header.value;
+                }
+                14 if is("content-length") => {
+                    lengths += 1;
+                    let digits = std::str::from_utf8(header.value).ok()?;
+                    framing.body_bytes =
+                        digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+                }
+                17 if is("transfer-encoding") => return None,
+                _ => {}
+            }
+        }
+        (hosts == 1 && lengths <= 1 && types <= 1).then_some(framing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses bytes. Returns path and body of a request, or the variant, and how many bytes are left.
+    fn parsed(bytes: &str) -> (String, usize) {
+        let mut buffer = BytesMut::from(bytes);
+        let parsed = match parse(&mut buffer, 100) {
+            Parsed::Complete(Request { inbound, is_last }) => {
+                let last = if is_last { " last" } else { "" };
+                format!("{} {}{last}", inbound.path, String::from_utf8_lossy(&inbound.body))
+            }
+            Parsed::Partial => "partial".to_owned(),
+            Parsed::Unsupported => "unsupported".to_owned(),
+            Parsed::Http2 => "h2".to_owned(),
+        };
+        (parsed, buffer.len())
+    }
+
+    fn post(headers: &str, body: &str) -> String {
+        format!("POST /in.php?a=1 HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}")
+    }
+
+    #[test]
+    fn an_ordinary_request_is_taken_and_the_rest_is_left() {
+        assert_eq!(parsed("GET /res.php?id=1 HTTP/1.1\r\nhost: x\r\n\r\n"), ("/res.php ".to_owned(), 0));
+        assert_eq!(
+            parsed(&post("content-length: 3\r\nConnection: Close\r\n", "abcGET")),
+            ("/in.php abc last".to_owned(), 3)
+        );
+        assert_eq!(parsed(&post("Connection: keep-alive\r\n", "")), ("/in.php ".to_owned(), 0));
+    }
+
+    #[test]
+    fn an_incomplete_header_is_awaited_and_an_incomplete_body_left_to_the_session() {
+        assert_eq!(parsed("GET /res.php HTTP/1.1\r\nHo").0, "partial");
+        assert_eq!(parsed("P").0, "partial");
+        assert_eq!(parsed(&post("Content-Length: 4\r\n", "abc")).0, "unsupported");
+        assert_eq!(parsed(&post("Content-Length: 101\r\n", &"x".repeat(101))).0, "unsupported");
+        assert_eq!(parsed(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(REQUEST_BYTES_MAX))).0, "unsupported");
+        assert_eq!((parsed("PRI * HTTP/2.0\r\n").0, parsed("PR").0), ("h2".to_owned(), "partial".to_owned()));
+    }
+
+    #[test]
+    fn an_ambiguous_request_is_left_to_the_session() {
+        for headers in [
+            "Transfer-Encoding: chunked\r\n",
+            "Content-Length: 3\r\nContent-Length: 3\r\n",
+            "Content-Length: +3\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Type: a/b\r\nContent-Type: c/d\r\n",
+            "Expect: 100-continue\r\n",
+            "Upgrade: h2c\r\n",
+            "Connection: keep-alive, Upgrade\r\n",
+            "Host: y\r\n",
+            "Host: u@y\r\n",
+            "Content-Length : 3\r\n",
+            " folded: 1\r\n",
+        ] {
+            assert_eq!(parsed(&post(headers, "abc")).0, "unsupported", "{headers}");
+        }
+        for head in [
+            "HEAD / HTTP/1.1",
+            "GET / HTTP/1.0",
+            "GET http://x/ HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET /#a HTTP/1.1",
+            "GET /\u{e9} HTTP/1.1",
+        ] {
+            assert_eq!(parsed(&format!("{head}\r\nHost: x\r\n\r\n")).0, "unsupported", "{head}");
+        }
+        assert_eq!(parsed("GET / HTTP/1.1\r\n\r\n").0, "unsupported");
+        let many = "X: 1\r\n".repeat(HEADERS_MAX);
+        assert_eq!(parsed(&post(&many, "")).0, "unsupported");
+    }
+}
