@@ -61,7 +61,7 @@ impl Gateway {
     pub(super) async fn balance(&self, account: &Account) -> Result<f64, Failure> {
         let asked = self.balances.of(account, self.outlet.clock.now());
         let ask = || async {
-            let result = self.outlet.ask(account, call::get_balance(account), answer::balance).await;
+            let result = self.outlet.ask(account, call::get_balance(account), answer::parse_balance).await;
             (result, self.outlet.clock.now())
         };
         asked.get_or_init(ask).await.0.clone()

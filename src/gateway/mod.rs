@@ -17,7 +17,7 @@ use self::keys::Keys;
 use self::upstream_client::UpstreamClient;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::domain::{Accepted, Account, Failure, LegacyId, Op, OpResult, Outcome, Task, TaskRef, Verdict};
+use crate::domain::{Account, CreatedTask, Failure, LegacyId, Op, OpResult, Outcome, Task, TaskRef, Verdict};
 use crate::http::{Inbound, Step, Verb};
 use crate::ledger::table::PollResult;
 use crate::ledger::{Ledger, PollSource};
@@ -29,7 +29,7 @@ use crate::telemetry::metrics::Metrics;
 ///
 /// The future borrows nothing, since a flight outlives the request that began it.
 pub trait Upstream: Send + Sync + 'static {
-    /// Sends one call, at most once unless [`crate::native::Endpoint::may_be_repeated`], within a bounded time.
+    /// Sends one call, at most once unless [`crate::native::Endpoint::is_idempotent`], within a bounded time.
     fn send(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send>>;
 }
 
@@ -138,10 +138,10 @@ impl Gateway {
             return done(self.turn_away(inbound));
         };
         let request = legacy::decode(script, inbound, &self.limits);
-        if request.unknown > 0 {
-            self.metrics.unknown_parameters.inc_by(request.unknown as u64);
+        if request.unknown_parameters > 0 {
+            self.metrics.unknown_parameters.inc_by(request.unknown_parameters as u64);
         }
-        let (account, op) = match request.meaning {
+        let (account, op) = match request.op {
             Ok(meaning) => meaning,
             Err(failure) => return done(self.word(script, &Err(failure), request.style, None, None)),
         };
@@ -176,9 +176,9 @@ impl Gateway {
 
     /// Answers what asks nothing of a script.
     fn turn_away(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
-        let script = Script::of(&inbound.path);
+        let script = Script::from_path(&inbound.path);
         let (reply, action) = match (script, inbound.verb) {
-            (Some(_), Verb::Options) => (legacy::preflight(), "preflight"),
+            (Some(_), Verb::Options) => (legacy::render_preflight(), "preflight"),
             (Some(_), _) => (refuse_verb(), "none"),
             (None, _) => (plain(404, "no such path\n"), "none"),
         };
@@ -197,8 +197,9 @@ impl Gateway {
         method: Option<&'static str>,
         path: Option<PollSource>,
     ) -> (Reply, RequestLabels) {
-        let outcome = outcome_label(result, style.place);
-        let facts = RequestLabels { script: script_label(script), action: style.place.label(), method, outcome, path };
+        let outcome = outcome_label(result, style.context);
+        let facts =
+            RequestLabels { script: script_label(script), action: style.context.label(), method, outcome, path };
         self.metrics.request(&facts);
         (legacy::render(result, style), facts)
     }
@@ -242,13 +243,13 @@ impl Gateway {
         #[expect(clippy::disallowed_methods, reason = "a submit outlives the client that asked for it")]
         tokio::spawn(async move {
             let method = task.method;
-            let accepted = outlet.ask(&account, call, |answer| answer::created(answer, method)).await;
+            let accepted = outlet.ask(&account, call, |answer| answer::parse_created_task(answer, method)).await;
             let refusal = match accepted {
-                Ok(Accepted { native, outcome: Some(outcome) }) => {
+                Ok(CreatedTask { native, outcome: Some(outcome) }) => {
                     ledger.settle(id, native, &outcome);
                     None
                 }
-                Ok(Accepted { native, outcome: None }) => {
+                Ok(CreatedTask { native, outcome: None }) => {
                     if let Some(native) = native {
                         ledger.bind(id, native);
                     }
@@ -302,7 +303,7 @@ impl Gateway {
         let (outlet, ledger) = (Arc::clone(&self.outlet), self.ledger.clone());
         #[expect(clippy::disallowed_methods, reason = "a report outlives the client that made it")]
         let sent = tokio::spawn(async move {
-            let result = outlet.ask(&task.account, call, answer::feedback).await;
+            let result = outlet.ask(&task.account, call, answer::parse_feedback).await;
             ledger.end_report(id, verdict, &result);
             result
         });
@@ -314,7 +315,7 @@ impl Gateway {
         let outlet = Arc::clone(&self.outlet);
         async move {
             let call = call::get_task_result(&task);
-            outlet.ask(&task.account, call, |answer| answer::result(answer, task.method)).await
+            outlet.ask(&task.account, call, |answer| answer::parse_task_result(answer, task.method)).await
         }
     }
 }
@@ -354,7 +355,7 @@ fn outcome_label(result: &Result<OpResult, Failure>, place: ReplyContext) -> &'s
 
 /// The script that is asked, if the path names one and the verb asks.
 fn asked_of(inbound: &Inbound) -> Option<Script> {
-    Script::of(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
+    Script::from_path(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
 }
 
 fn script_label(script: Script) -> &'static str {

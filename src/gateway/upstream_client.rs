@@ -59,7 +59,7 @@ impl UpstreamClient {
                 };
                 (result, label)
             }
-            Err(error) if error.sent && !endpoint.may_be_repeated() => (Err(Failure::OutcomeUnknown), error.what),
+            Err(error) if error.sent && !endpoint.is_idempotent() => (Err(Failure::OutcomeUnknown), error.what),
             // What was not sent cost nothing, and counts for nothing.
             Err(error) if !error.sent => (Err(Failure::NotSent), error.what),
             Err(error) => (Err(Failure::Unavailable), error.what),
