@@ -1,7 +1,7 @@
-//! The domain's words: what a client asks for, what came back, and why not.
+//! The vocabulary that both dialects share: accounts, ids, tasks, outcomes and failures.
 //!
-//! The legacy and the native dialect meet here and nowhere else. Nothing in this module knows JSON, HTTP or a wire
-//! code; wire structs live in their dialect and are converted by hand, so that neither dialect's habits leak inward.
+//! The legacy and the native dialect meet here and nowhere else. This module knows no JSON, no HTTP and no wire code:
+//! wire structs live in their dialect and are converted by hand, so that neither dialect's quirks spread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,22 +10,24 @@ use uuid::Uuid;
 
 use crate::methods::{Method, Payload, Value};
 
-/// Longest API key that is taken for one, in bytes. uCaptcha's own keys have 37 characters (its authentication page),
-/// 2captcha's 32; the rest is room.
+/// Longest accepted API key, in bytes. uCaptcha's own keys have 37 characters (its authentication page), 2captcha's 32;
+/// the rest is headroom.
 pub const KEY_BYTES_MAX: usize = 128;
 
-/// Who asks: one API key of the upstream. Compared as a whole, never by hash, so that no account meets another's task.
+/// The owner of a task: one API key of the upstream. Compared as a whole, never by hash, so that no account reaches
+/// another account's task.
 ///
-/// Never printed: `Debug` shows a placeholder, there is no `Display`, and the raw key leaves through [`Account::reveal`].
+/// Never printed: `Debug` writes a placeholder, there is no `Display`, and only [`Account::reveal`] returns the raw
+/// key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Account(Arc<str>);
 
 impl Account {
-    /// Takes a key as a client sent it.
+    /// Checks a key as a client sent it.
     ///
     /// # Errors
-    /// [`Failure::KeyMalformed`] when it is empty, longer than [`KEY_BYTES_MAX`], or holds a character outside of
-    /// printable ASCII: no service of this kind issues such keys, so asking the upstream would only cost a call.
+    /// [`Failure::KeyMalformed`] if the key is empty, longer than [`KEY_BYTES_MAX`], or contains a character outside
+    /// printable ASCII. No service of this kind issues such keys, so the upstream call would be wasted.
     pub fn new(key: &str) -> Result<Self, Failure> {
         let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
         if fits && key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -35,7 +37,7 @@ impl Account {
         }
     }
 
-    /// The raw key, for the one place that encodes a native call.
+    /// Returns the raw key, for the one place that encodes a native call.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -47,12 +49,12 @@ impl fmt::Debug for Account {
     }
 }
 
-/// A moment, in milliseconds since the [clock](crate::clock) was started. Monotonic.
+/// A point in time, in milliseconds since the [clock](crate::clock) was started. Monotonic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// This long after.
+    /// The moment `milliseconds` later.
     #[must_use]
     pub fn after_ms(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_add(milliseconds))
@@ -65,8 +67,8 @@ impl Moment {
     }
 }
 
-/// The number that a legacy client knows a task by. Issued here, since several clients parse it as an integer and the
-/// native id is a UUID (2captcha docs: digits only; python-rucaptcha and others call `int`).
+/// The id under which a legacy client knows a task. Issued by the gateway, because the native id is a UUID and legacy
+/// ids are integers (2captcha docs: digits only; python-rucaptcha and others call `int`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegacyId(pub u64);
 
@@ -76,216 +78,218 @@ impl fmt::Display for LegacyId {
     }
 }
 
-/// The id that the upstream gave a task: opaque to us. A UUID so far, which is kept as its sixteen bytes, since there is
-/// one for each of a million tasks.
+/// The upstream's id of a task; opaque to the gateway. Every id seen so far is a UUID, which is stored as its sixteen
+/// bytes, because the ledger may hold a million of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NativeId(Native);
+pub struct NativeId(NativeIdRepr);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Native {
-    /// Written as uCaptcha writes it: 36 characters, lower case.
+enum NativeIdRepr {
+    /// A UUID in uCaptcha's spelling: 36 characters, lower case.
     Uuid([u8; 16]),
-    /// Anything else, which must come back to the letter.
+    /// Any other text, which must be sent back unchanged.
     Text(Arc<str>),
 }
 
 impl NativeId {
-    /// Takes an id as the upstream wrote it.
+    /// Stores an id in the upstream's spelling.
     pub fn new(text: &str) -> Self {
-        let uuid = Uuid::try_parse(text).ok();
-        let native = uuid.map(|uuid| Self(Native::Uuid(uuid.into_bytes()))).filter(|native| native.to_string() == text);
-        native.unwrap_or_else(|| Self(Native::Text(Arc::from(text))))
+        let uuid = Uuid::try_parse(text).ok().map(|uuid| Self(NativeIdRepr::Uuid(uuid.into_bytes())));
+        let unchanged = uuid.filter(|uuid| uuid.to_string() == text);
+        unchanged.unwrap_or_else(|| Self(NativeIdRepr::Text(Arc::from(text))))
     }
 }
 
 impl fmt::Display for NativeId {
-    /// As the upstream wrote it.
+    /// Writes the id in the upstream's spelling.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Native::Uuid(bytes) => Uuid::from_bytes(*bytes).fmt(f),
-            Native::Text(text) => f.write_str(text),
+            NativeIdRepr::Uuid(bytes) => Uuid::from_bytes(*bytes).fmt(f),
+            NativeIdRepr::Text(text) => f.write_str(text),
         }
     }
 }
 
-/// What the flight of a poll needs to know of its task.
+/// A task of the upstream, as a poll or a report addresses it.
 #[derive(Clone, Debug)]
 pub struct TaskRef {
-    /// Whose task it is.
+    /// Owner of the task.
     pub account: Account,
-    /// What the upstream calls it.
+    /// The upstream's id of the task.
     pub native: NativeId,
-    /// The row of the method table that it was submitted under.
+    /// The row of the method table under which the task was submitted.
     pub method: &'static Method,
 }
 
-/// One request, understood: who asks for what.
+/// The operation that a request asks for.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// Submit a task; several where the client sent several images to be solved one by one, with answers joined.
+    /// Submit a task, or several if the client sent several images to be solved one by one. Their answers are joined.
     Submit(Vec<Task>),
-    /// Ask for one answer.
+    /// Return the outcome of one task.
     Poll(LegacyId),
-    /// Ask for several answers at once; a malformed id keeps its place in the list.
+    /// Return the outcomes of several tasks. A malformed id keeps its place in the list.
     PollMany(Vec<Result<LegacyId, Failure>>),
-    /// Say how good an answer was.
+    /// Report whether an answer was accepted.
     Report(LegacyId, Verdict),
-    /// Ask for the money left.
+    /// Return the account's balance.
     Balance,
-    /// Ask for the codes that there are.
+    /// Return the list of error codes.
     ListErrors,
 }
 
-/// What a submit asks to be solved: a row of the method table and its fields under their native names.
+/// A task to submit: a row of the method table and its fields under their native names.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The row.
     pub method: &'static Method,
     /// Native field path (dots descend into nested records) and value, in the order of the row.
     pub fields: Vec<(&'static str, Value)>,
-    /// `type://user:password@host:port`, only where the row takes a proxy.
+    /// `type://user:password@host:port`. Only set if the row takes a proxy.
     pub proxy: Option<String>,
-    /// How the upstream chooses who solves it.
+    /// Provider selection.
     pub routing: Routing,
-    /// Where the client wants to be told of the answer; kept with the task.
+    /// URL at which the client wants to receive the answer. Kept with the task.
     pub pingback: Option<Box<str>>,
 }
 
-/// uCaptcha's own options of a submit (createTask page), which no legacy client knows.
+/// uCaptcha's own options of a submit (createTask page). The legacy protocol has no equivalent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routing {
     /// `autoCheapest`, `autoFastest`, `autoMostReliable` or `priority`.
     pub selection_mode: Option<String>,
-    /// A provider by name.
+    /// Name of a provider.
     pub provider: Option<String>,
 }
 
-/// Whether the target site took the answer.
+/// The client's report on a solution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It did.
+    /// The target site accepted the solution.
     Good,
-    /// It did not.
+    /// The target site rejected the solution.
     Bad,
 }
 
-/// What is known of a task that was polled.
+/// The state of a task, as a poll returns it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// No answer yet.
     NotReady,
-    /// Final: an answer. Shared, since every follower and every later poll gets the same one.
+    /// Final: the answer. Shared, because every follower and every later poll gets the same one.
     Solved(Arc<Solved>),
-    /// Final: there will be no answer, and why.
+    /// Final: the task failed.
     Failed(Failure),
 }
 
-/// A final answer.
+/// The answer of a solved task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solved {
-    /// The answer itself.
+    /// The solution.
     pub payload: Payload,
-    /// Members that stand beside the answer in JSON, such as `useragent`.
+    /// Additional JSON members next to the solution, such as `useragent`.
     pub extras: Vec<(&'static str, String)>,
-    /// Price in USD as decimal text without an exponent, where the upstream told it.
+    /// Price in USD as decimal text without an exponent, if the upstream sent one.
     pub cost: Option<String>,
-    /// How long it took in milliseconds, where the upstream told it.
+    /// Solve time in milliseconds, if the upstream sent one.
     pub took_ms: Option<u64>,
 }
 
 impl Solved {
-    /// Bytes that this answer keeps allocated, roughly: what the ledger charges for it.
-    pub fn bytes(&self) -> usize {
+    /// Approximate size of this answer in memory, in bytes. The ledger counts it against its limit.
+    pub fn size_bytes(&self) -> usize {
         let extras: usize = self.extras.iter().map(|(_, text)| text.len() + 48).sum();
-        self.payload.bytes() + extras + self.cost.as_ref().map_or(0, String::len) + 96
+        self.payload.size_bytes() + extras + self.cost.as_ref().map_or(0, String::len) + 96
     }
 }
 
-/// How the upstream took a submit. At least one of the two is there.
+/// A task that the upstream accepted. At least one of the two fields is set.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Accepted {
-    /// What it calls the task.
+pub struct CreatedTask {
+    /// The upstream's id of the task.
     pub native: Option<NativeId>,
-    /// Its answer, where it gave one at once (images, pre-solved tokens).
+    /// The outcome, if the upstream returned it at once (images, pre-solved tokens).
     pub outcome: Option<Outcome>,
 }
 
-/// What a request achieved.
+/// The result of a successful operation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpResult {
-    /// A submit got this id.
+    /// Result of a submit: the new task's id.
     Submitted(LegacyId),
-    /// A poll found this.
+    /// Result of a poll.
     Polled(Outcome),
-    /// A poll of several ids found these, in the order asked.
+    /// Results of a poll of several ids, in the order of the request.
     PolledMany(Vec<Result<Outcome, Failure>>),
-    /// A report was taken down.
+    /// The report was recorded.
     Reported,
-    /// The money left, in USD.
+    /// The account's balance, in USD.
     Balance(f64),
-    /// The codes that there are.
+    /// The list of error codes.
     Errors,
 }
 
-/// Why not. Each one has a rendering on every script and action (`legacy::codes`), and none carries a key or a token.
+/// Why a request failed. Every variant has a legacy code in every reply context (`legacy::codes`), and none contains a
+/// key or a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The key is missing or cannot be one.
+    /// The key is missing or malformed.
     KeyMalformed,
     /// The upstream does not know the key.
     KeyUnknown,
-    /// The account has no money.
+    /// The account's balance is zero.
     ZeroBalance,
-    /// The upstream refuses the address that we call from.
+    /// The upstream refuses the gateway's IP address.
     AddressRefused,
     /// `action` is missing.
     ActionMissing,
-    /// `action` is none that we know.
+    /// `action` is unknown.
     ActionUnknown,
-    /// `method` is none that we know.
+    /// `method` is unknown.
     MethodUnknown,
-    /// A parameter is missing, contradicts itself or cannot be read. Names it, for logs and `capgate translate`.
+    /// A parameter is missing, contradictory or malformed. Names it, for logs and `capgate translate`.
     Parameter(&'static str),
-    /// The upstream calls a parameter bad without saying which in a way that legacy clients know.
+    /// The upstream rejects a parameter without naming it in a way that legacy clients know.
     Parameters,
-    /// `pageurl` is missing or no absolute http(s) URL.
+    /// `pageurl` is missing or not an absolute http(s) URL.
     PageUrl,
     /// `googlekey` is missing.
     SiteKeyMissing,
-    /// The site key cannot be one, or the upstream refuses it.
+    /// The site key is malformed, or the upstream rejects it.
     SiteKey,
-    /// The proxy cannot be read.
+    /// The proxy is malformed.
     ProxyFormat,
     /// The proxy does not work.
     ProxyBad,
-    /// No image came, or it cannot be decoded.
+    /// The image is missing or cannot be decoded.
     Upload,
     /// The image is smaller than any captcha.
     ImageTooSmall,
-    /// The image is larger than the service takes.
+    /// The image exceeds the size limit.
     ImageTooBig,
-    /// The bytes are none of the image types that the service takes.
+    /// The image has an unsupported type.
     ImageType,
     /// The id is missing or not a number.
     IdMalformed,
-    /// No such task: unknown, forgotten, or another account's, which nobody can tell apart.
+    /// The task is unknown, has expired, or belongs to another account. Clients cannot tell these apart.
     TaskUnknown,
-    /// Nobody could solve it.
+    /// No worker could solve the task.
     Unsolvable,
-    /// The upstream has no such kind of task.
+    /// The upstream does not support this kind of task.
     TaskUnsupported,
-    /// Nobody can take the task now.
+    /// No provider can take the task now.
     NoProviders,
-    /// The upstream, or we for it, refuse for load; or nothing could be sent. Surely nothing was taken.
+    /// The request certainly had no effect: the upstream refused it because of load, the gateway did so on its behalf,
+    /// or nothing could be sent.
     NotSent,
-    /// The upstream did not answer in a way that can be used. On a submit: it surely did not accept.
+    /// The upstream sent no usable answer. A submit was certainly not accepted.
     Unavailable,
-    /// A submit or a report was sent and its fate is unknown.
+    /// A submit or a report was sent, and whether the upstream accepted it is unknown.
     OutcomeUnknown,
-    /// A report was made before.
+    /// The task was reported before.
     ReportDuplicate,
-    /// The upstream did not take the report.
+    /// The upstream rejected the report.
     ReportRefused,
-    /// A code with the legacy prefix that we have no word for: passed through. Checked to be `ERROR_[A-Z0-9_]{1,60}`.
+    /// An upstream code with the legacy prefix and no variant here; passed through. Matches `ERROR_[A-Z0-9_]{1,60}`.
     Other(Box<str>),
 }

@@ -1,8 +1,8 @@
-//! `capgate translate`: one request, and what the gateway would make of it, without a network.
+//! `capgate translate`: shows how the gateway handles one request, without a network.
 //!
-//! The tool to reach for when an integration misbehaves: it shows how the request was read, the native call that would be
-//! sent and, given a native answer, what the client would be told; of a refusal it names the parameter and the rule.
-//! Keys are never shown. Pure: text in, text out.
+//! For the diagnosis of an integration: shows how the request is decoded, the native call that results and, given a
+//! native answer, the reply to the client. For a refusal it names the parameter and the rule. Never shows keys. Pure:
+//! text in, text out.
 
 use std::fmt::Write;
 
@@ -11,36 +11,38 @@ use bytes::Bytes;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Op, OpResult, Outcome, Task, TaskRef};
 use crate::http::{Inbound, Verb};
 use crate::legacy::{self, Limits, Notation, ReplyContext, Request, Script, Style};
-use crate::methods::{Method, json_text};
+use crate::methods::{Method, json_string};
 use crate::native::{Answer, Call, answer, call};
 
-/// Why nothing could be translated: the request is none of this API's.
+/// Why the input is not a legacy request.
 pub type Unreadable = String;
 
-/// Reads a request: a URL (or the part behind the host), with a body where there is one.
+/// Parses a request from a URL, or from its path and query, and a body if there is one.
 ///
 /// # Errors
-/// When the path is no script of the legacy API.
+/// If the path is not a script of the legacy API.
 pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<Inbound, Unreadable> {
     let target = match url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) {
         Some(rest) => rest.find('/').map_or("/", |at| rest.split_at(at).1),
         None => url,
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let inbound = Inbound {
+    if Script::from_path(path).is_none() {
+        return Err(format!("the path {path} is neither /in.php nor /res.php"));
+    }
+    Ok(Inbound {
         verb: if body.is_some() { Verb::Post } else { Verb::Get },
         path: path.to_owned(),
         query: Bytes::copy_from_slice(query.as_bytes()),
         content_type: Bytes::copy_from_slice(content_type.as_bytes()),
         body: Bytes::copy_from_slice(body.unwrap_or_default()),
-    };
-    check(inbound)
+    })
 }
 
-/// Reads a raw HTTP request, as a proxy or a packet capture shows it.
+/// Parses a raw HTTP request, as a proxy or a packet capture shows it.
 ///
 /// # Errors
-/// When it has no request line, or the path is no script of the legacy API.
+/// If there is no request line, or the path is not a script of the legacy API, or the method is neither GET nor POST.
 pub fn from_http(raw: &[u8]) -> Result<Inbound, Unreadable> {
     let (head, body) = match memchr::memmem::find(raw, b"\r\n\r\n") {
         Some(at) => (raw.get(..at), raw.get(at + 4..)),
@@ -51,9 +53,9 @@ pub fn from_http(raw: &[u8]) -> Result<Inbound, Unreadable> {
     };
     let head = String::from_utf8_lossy(head.unwrap_or_default()).into_owned();
     let mut lines = head.lines();
-    let mut words = lines.next().unwrap_or_default().split_ascii_whitespace();
-    let (Some(verb), Some(target)) = (words.next(), words.next()) else {
-        return Err("the file has no request line, such as \"GET /res.php?… HTTP/1.1\"".to_owned());
+    let mut request_line = lines.next().unwrap_or_default().split_ascii_whitespace();
+    let (Some(verb), Some(target)) = (request_line.next(), request_line.next()) else {
+        return Err("no request line such as \"GET /res.php?… HTTP/1.1\"".to_owned());
     };
     let headers = lines.filter_map(|line| line.split_once(':'));
     let content_type = headers
@@ -62,7 +64,7 @@ pub fn from_http(raw: &[u8]) -> Result<Inbound, Unreadable> {
         .next_back();
     let mut inbound = from_url(target, body.filter(|_| verb == "POST"), content_type.unwrap_or_default())?;
     if verb != "GET" && verb != "POST" {
-        return Err(format!("the verb {verb} asks for nothing here: GET or POST"));
+        return Err(format!("the HTTP method {verb} is neither GET nor POST"));
     }
     if verb == "POST" {
         inbound.verb = Verb::Post;
@@ -70,19 +72,12 @@ pub fn from_http(raw: &[u8]) -> Result<Inbound, Unreadable> {
     Ok(inbound)
 }
 
-fn check(inbound: Inbound) -> Result<Inbound, Unreadable> {
-    match Script::of(&inbound.path) {
-        Some(_) => Ok(inbound),
-        None => Err(format!("the path {} is neither /in.php nor /res.php", inbound.path)),
-    }
-}
-
-/// What becomes of a request and, if one is given, of the native answer to it (HTTP status and body).
+/// Describes how a request is handled and, given the native answer (HTTP status and body), the reply to it.
 ///
-/// A poll does not name the row that its task was submitted under; `row` does.
+/// A poll does not name the row under which its task was submitted, so `row` does.
 ///
 /// # Errors
-/// When there is no such row.
+/// If there is no such row.
 pub fn explain(
     inbound: &Inbound,
     native: Option<&Answer>,
@@ -92,128 +87,135 @@ pub fn explain(
     let row = row.unwrap_or("recaptcha_v2");
     let mut rows = limits.submit.table.rows().iter();
     let method = rows.find(|known| known.name == row).ok_or(format!("no row {row} in docs/methods.md"))?;
-    let script = Script::of(&inbound.path).unwrap_or(Script::Res);
+    let script = Script::from_path(&inbound.path).unwrap_or(Script::Res);
     let request = legacy::decode(script, inbound, limits);
     let mut text = String::new();
     let name = if script == Script::In { "in.php" } else { "res.php" };
     let notation = if request.style.notation == Notation::Json { "JSON" } else { "text" };
-    let _ = writeln!(text, "request:   {name}, {}, to be answered in {notation}", request.style.place.label());
-    let (account, op) = match &request.meaning {
-        Ok(meaning) => meaning,
+    let _ = writeln!(text, "request:   {name}, {}, reply in {notation}", request.style.context.label());
+    let (account, op) = match &request.op {
+        Ok(op) => op,
         Err(failure) => {
-            let _ = writeln!(text, "refused:   {}", rule(failure));
-            tell(&mut text, &Err(failure.clone()), request.style);
+            let _ = writeln!(text, "refused:   {}", describe(failure));
+            write_reply(&mut text, &Err(failure.clone()), request.style);
             return Ok(text);
         }
     };
-    if request.unknown > 0 {
-        let _ = writeln!(text, "ignored:   {} parameters that mean nothing here", request.unknown);
+    if request.unknown_parameters > 0 {
+        let _ = writeln!(text, "ignored:   {} unknown parameters", request.unknown_parameters);
     }
     match op {
-        Op::Submit(tasks) => submits(&mut text, account, tasks, native, &request),
-        Op::Poll(id) => polls(&mut text, account, &stand_in(account, *id, method), native, request.style),
+        Op::Submit(tasks) => explain_submit(&mut text, account, tasks, native, &request),
+        Op::Poll(id) => explain_poll(&mut text, &placeholder_task(account, *id, method), native, request.style),
         Op::PollMany(ids) => {
-            let _ = writeln!(text, "call:      one getTaskResult for each of {} ids that is not settled", ids.len());
+            let _ = writeln!(text, "call:      getTaskResult for each of the {} ids that is not settled", ids.len());
         }
         Op::Report(id, verdict) => {
-            show(&mut text, account, &call::feedback_task(&stand_in(account, *id, method), *verdict));
+            let task = placeholder_task(account, *id, method);
+            write_call(&mut text, account, &call::feedback_task(&task, *verdict));
             if let Some(native) = native {
-                tell(&mut text, &answer::feedback(native).map(|()| OpResult::Reported), request.style);
+                let result = answer::parse_feedback(native).map(|()| OpResult::Reported);
+                write_reply(&mut text, &result, request.style);
             }
         }
         Op::Balance => {
-            show(&mut text, account, &call::get_balance(account));
+            write_call(&mut text, account, &call::get_balance(account));
             if let Some(native) = native {
-                tell(&mut text, &answer::balance(native).map(OpResult::Balance), request.style);
+                write_reply(&mut text, &answer::parse_balance(native).map(OpResult::Balance), request.style);
             }
         }
-        Op::ListErrors => tell(&mut text, &Ok(OpResult::Errors), request.style),
+        Op::ListErrors => write_reply(&mut text, &Ok(OpResult::Errors), request.style),
     }
     Ok(text)
 }
 
-fn submits(text: &mut String, account: &Account, tasks: &[Task], native: Option<&Answer>, request: &Request) {
+fn explain_submit(text: &mut String, account: &Account, tasks: &[Task], native: Option<&Answer>, request: &Request) {
     for task in tasks {
         let _ = writeln!(text, "row:       {} (docs/methods.md)", task.method.name);
-        show(text, account, &call::create_task(account, task));
+        write_call(text, account, &call::create_task(account, task));
     }
     let (Some(native), Some(task)) = (native, tasks.first()) else { return };
-    match answer::created(native, task.method) {
-        Ok(accepted) => {
-            tell(text, &Ok(OpResult::Submitted(STAND_IN_ID)), request.style);
-            if let Some(outcome) = accepted.outcome {
-                text.push_str("polled:    answered from memory\n");
-                tell(text, &Ok(OpResult::Polled(outcome)), Style { place: ReplyContext::Get, ..request.style });
+    match answer::parse_created_task(native, task.method) {
+        Ok(created) => {
+            write_reply(text, &Ok(OpResult::Submitted(PLACEHOLDER_ID)), request.style);
+            if let Some(outcome) = created.outcome {
+                text.push_str("poll:      answered from memory\n");
+                let style = Style { context: ReplyContext::Get, ..request.style };
+                write_reply(text, &Ok(OpResult::Polled(outcome)), style);
             }
         }
-        // Whether it was taken is unknown: the client gets an id, and "not ready" when it polls.
         Err(Failure::OutcomeUnknown) => {
-            text.push_str("fate:      unknown; the id reads as not ready, then as unsolvable; never sent again\n");
-            tell(text, &Ok(OpResult::Submitted(STAND_IN_ID)), request.style);
+            text.push_str(
+                "outcome:   unknown; the submit is not repeated, polls get \"not ready\" and finally \"unsolvable\"\n",
+            );
+            write_reply(text, &Ok(OpResult::Submitted(PLACEHOLDER_ID)), request.style);
         }
-        Err(failure) => tell(text, &Err(failure), request.style),
+        Err(failure) => write_reply(text, &Err(failure), request.style),
     }
 }
 
-fn polls(text: &mut String, account: &Account, task: &TaskRef, native: Option<&Answer>, style: Style) {
-    show(text, account, &call::get_task_result(task));
+fn explain_poll(text: &mut String, task: &TaskRef, native: Option<&Answer>, style: Style) {
+    write_call(text, &task.account, &call::get_task_result(task));
     if let Some(native) = native {
         let _ = writeln!(text, "row:       {}", task.method.name);
-        tell(text, &answer::result(native, task.method).map(OpResult::Polled), style);
+        write_reply(text, &answer::parse_task_result(native, task.method).map(OpResult::Polled), style);
     }
 }
 
-/// What stands for an id that only a running gateway knows.
-const STAND_IN_ID: LegacyId = LegacyId(123_456_789_012);
+/// Placeholder for an id that only a running gateway issues.
+const PLACEHOLDER_ID: LegacyId = LegacyId(123_456_789_012);
 
-fn stand_in(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
+/// Placeholder for a task of which only a running gateway knows the native id.
+fn placeholder_task(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
     TaskRef { account: account.clone(), native: NativeId::new(&format!("native id of {id}")), method }
 }
 
-fn show(text: &mut String, account: &Account, call: &Call) {
+fn write_call(text: &mut String, account: &Account, call: &Call) {
     let body = String::from_utf8_lossy(&call.body);
-    // The key stands there as JSON text; nothing else of the call is secret.
-    let body = body.replacen(&format!("\"clientKey\":{}", json_text(account.reveal())), "\"clientKey\":\"***\"", 1);
+    // The key is the only secret of a call.
+    let body = body.replacen(&format!("\"clientKey\":{}", json_string(account.reveal())), "\"clientKey\":\"***\"", 1);
     let _ = writeln!(text, "call:      POST {} {body}", call.endpoint.path());
 }
 
-fn tell(text: &mut String, result: &Result<OpResult, Failure>, style: Style) {
+fn write_reply(text: &mut String, result: &Result<OpResult, Failure>, style: Style) {
     for (name, notation) in [("text:     ", Notation::Text), ("JSON:     ", Notation::Json)] {
         let reply = legacy::render(result, Style { notation, ..style });
         let _ = writeln!(text, "{name} {}", String::from_utf8_lossy(&reply.body));
     }
     if let Ok(OpResult::Polled(Outcome::NotReady)) = result {
-        text.push_str("           (asked again after the not-ready time)\n");
+        text.push_str("           (the gateway polls the upstream again later)\n");
     }
 }
 
-/// Which parameter is at fault, and against which rule.
-fn rule(failure: &Failure) -> String {
-    match failure {
-        Failure::KeyMalformed => "key: missing, longer than 128 characters, or not printable ASCII".to_owned(),
-        Failure::ActionMissing => "action: missing".to_owned(),
-        Failure::ActionUnknown => "action: none of get, get2, getbalance, reportgood, reportbad".to_owned(),
+/// Names the parameter that is refused, and the rule that it violates.
+fn describe(failure: &Failure) -> String {
+    let rule = match failure {
+        Failure::KeyMalformed => "key: missing, longer than 128 characters, or not printable ASCII",
+        Failure::ActionMissing => "action: missing",
+        Failure::ActionUnknown => "action: none of get, get2, getbalance, reportgood, reportbad",
         Failure::MethodUnknown => {
-            "method: missing or in no row of docs/methods.md, and no file, body or textcaptcha says what is meant".to_owned()
+            "method: missing or in no row of docs/methods.md, and no file, body or textcaptcha implies a method"
         }
-        Failure::PageUrl => "pageurl: missing, or not an absolute http or https URL with a host".to_owned(),
-        Failure::SiteKeyMissing => "googlekey: missing".to_owned(),
-        Failure::SiteKey => "googlekey: holds a character other than letters, digits, - and _".to_owned(),
+        Failure::PageUrl => "pageurl: missing, or not an absolute http or https URL with a host",
+        Failure::SiteKeyMissing => "googlekey: missing",
+        Failure::SiteKey => "googlekey: contains a character other than letters, digits, - and _",
         Failure::ProxyFormat => {
-            "proxy: not [login:password@]host:port with a port from 1 to 65535, or proxytype none of HTTP, HTTPS, SOCKS4, \
-             SOCKS5"
-                .to_owned()
+            "proxy: not [login:password@]host:port with a port from 1 to 65535, or proxytype none of HTTP, HTTPS, \
+             SOCKS4, SOCKS5"
         }
-        Failure::Upload => "file or body: missing, not base64, or a multipart body that is cut off".to_owned(),
-        Failure::ImageTooSmall => "file or body: below 100 bytes".to_owned(),
-        Failure::ImageTooBig => "file or body: above limits.image_bytes_max".to_owned(),
-        Failure::ImageType => "file or body: neither JPEG nor PNG nor GIF, by its first bytes".to_owned(),
-        Failure::IdMalformed => "id: missing, or not decimal digits".to_owned(),
-        Failure::TaskUnknown => "id: beyond any id that a gateway issues".to_owned(),
-        Failure::Parameter("proxy") => "proxy: required by this method".to_owned(),
+        Failure::Upload => "file or body: missing, not base64, or a truncated multipart body",
+        Failure::ImageTooSmall => "file or body: below 100 bytes",
+        Failure::ImageTooBig => "file or body: above limits.image_bytes_max",
+        Failure::ImageType => "file or body: not JPEG, PNG or GIF, according to its first bytes",
+        Failure::IdMalformed => "id: missing, or not decimal digits",
+        Failure::TaskUnknown => "id: above any id that the gateway issues",
+        Failure::Parameter("proxy") => "proxy: required by this method",
         Failure::Parameter(name) => {
-            format!("{name}: missing, said twice with different texts, too long, or not of its kind (docs/methods.md)")
+            return format!(
+                "{name}: missing, sent twice with different texts, too long, or malformed (docs/methods.md)"
+            );
         }
-        other => format!("{other:?}"),
-    }
+        other => return format!("{other:?}"),
+    };
+    rule.to_owned()
 }

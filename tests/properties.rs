@@ -57,7 +57,7 @@ fn content_type() -> impl Strategy<Value = String> {
 }
 
 fn style(place: ReplyContext, notation: Notation) -> Style {
-    Style { place, notation, open_to_browsers: false }
+    Style { context: place, notation, allow_any_origin: false }
 }
 
 const PLACES: [ReplyContext; 7] = [
@@ -130,7 +130,7 @@ proptest! {
             inbound.query = Bytes::from(query.clone().into_bytes());
             inbound.verb = if is_post { Verb::Post } else { Verb::Get };
             let request = legacy::decode(script, &inbound, &limits());
-            if let Err(failure) = request.meaning {
+            if let Err(failure) = request.op {
                 let reply = legacy::render(&Err(failure), request.style);
                 prop_assert_eq!(reply.status, 200);
             }
@@ -144,13 +144,13 @@ proptest! {
     ]) {
         let answer = Answer::new(status, Bytes::from(body));
         for method in Table::default().rows() {
-            if let Ok(Outcome::Solved(solved)) = answer::result(&answer, method) {
-                prop_assert!(solved.bytes() > 0 && solved.payload != Payload::Text(String::new()));
+            if let Ok(Outcome::Solved(solved)) = answer::parse_task_result(&answer, method) {
+                prop_assert!(solved.size_bytes() > 0 && solved.payload != Payload::Text(String::new()));
             }
-            let _ = answer::created(&answer, method);
+            let _ = answer::parse_created_task(&answer, method);
         }
-        prop_assert!(answer::balance(&answer).map_or(true, f64::is_finite));
-        let _ = answer::feedback(&answer);
+        prop_assert!(answer::parse_balance(&answer).map_or(true, f64::is_finite));
+        let _ = answer::parse_feedback(&answer);
     }
 
     #[test]
@@ -181,8 +181,8 @@ proptest! {
             form.extend_pairs(extra.iter().filter(|(name, _)| !known(name)));
             let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
             let request = legacy::decode(Script::In, &inbound, &limits());
-            let Ok((account, Op::Submit(tasks))) = request.meaning else {
-                return Err(TestCaseError::fail(format!("{} was not understood: {:?}", method.name, request.meaning)));
+            let Ok((account, Op::Submit(tasks))) = request.op else {
+                return Err(TestCaseError::fail(format!("{} was not understood: {:?}", method.name, request.op)));
             };
             prop_assert_eq!((tasks.len(), tasks[0].method.name), (1, method.name));
             check_fields(method, &call::create_task(&account, &tasks[0]).body)?;
@@ -228,12 +228,13 @@ fn every_row_is_answered_alike_in_both_notations() {
         form.append_pair("key", "K").append_pair("method", method.legacy[0]);
         append_samples(&mut form, method, |need| need == capgate::methods::Need::Required);
         let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
-        let Ok((account, Op::Submit(tasks))) = legacy::decode(Script::In, &inbound, &limits()).meaning else {
+        let Ok((account, Op::Submit(tasks))) = legacy::decode(Script::In, &inbound, &limits()).op else {
             panic!("{} was not understood", method.name);
         };
         let reply = sandbox.answer("/createTask", &call::create_task(&account, &tasks[0]).body, 0);
         let answer = Answer::new(reply.status, Bytes::from(reply.body.clone()));
-        let accepted = answer::created(&answer, method).unwrap_or_else(|why| panic!("{}: {why:?}", method.name));
+        let accepted =
+            answer::parse_created_task(&answer, method).unwrap_or_else(|why| panic!("{}: {why:?}", method.name));
         let outcome = accepted.outcome.unwrap_or_else(|| panic!("{}: {}", method.name, reply.body));
         assert!(matches!(outcome, Outcome::Solved(_)), "{}: {outcome:?}", method.name);
         let said =

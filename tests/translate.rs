@@ -23,7 +23,10 @@ fn a_submit_shows_its_call_and_what_the_client_is_told() {
     let (code, text) = translate(&[&url], b"");
     assert_eq!(code, 0);
     let call = r#"call:      POST /createTask {"clientKey":"***","task":{"type":"TurnstileTaskProxyless","websiteURL":"https://e.com","websiteKey":"S"}}"#;
-    assert!(text.contains(call) && text.contains("row:       turnstile") && text.contains("1 parameters"), "{text}");
+    assert!(
+        text.contains(call) && text.contains("row:       turnstile") && text.contains("1 unknown parameters"),
+        "{text}"
+    );
 
     let answer = r#"{"errorId":0,"taskId":"u","status":"ready","solution":{"token":"T","userAgent":"UA"}}"#;
     let (_, text) = translate(&[&url, "--answer", answer], b"");
@@ -33,7 +36,7 @@ fn a_submit_shows_its_call_and_what_the_client_is_told() {
         translate(&[&url, "--status", "402", "--answer", r#"{"errorId":1,"errorCode":"ERROR_ZERO_BALANCE"}"#], b"");
     assert!(text.contains("text:      ERROR_ZERO_BALANCE\n"), "{text}");
     let (_, text) = translate(&[&url, "--status", "502", "--answer", "<html>"], b"");
-    assert!(text.contains("fate:      unknown"), "{text}");
+    assert!(text.contains("outcome:   unknown"), "{text}");
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn a_refusal_names_the_parameter_and_the_rule() {
         ("method=turnstile&pageurl=https://e.com", "refused:   sitekey: missing", "ERROR_BAD_PARAMETERS"),
         (
             "method=userrecaptcha&googlekey=a%20b&pageurl=https://e.com",
-            "refused:   googlekey: holds",
+            "refused:   googlekey: contains",
             "ERROR_GOOGLEKEY",
         ),
         ("method=base64&body=AAAA", "refused:   file or body: below 100 bytes", "ERROR_ZERO_CAPTCHA_FILESIZE"),
@@ -86,7 +89,7 @@ fn raw_requests_bodies_and_polls_are_read() {
     );
     let answer = r#"{"errorId":0,"status":"ready","solution":{"challenge":"C","validate":"V","seccode":"S"}}"#;
     let (code, text) = translate(&["--request", "-", "--answer", answer, "--row", "geetest"], raw.as_bytes());
-    assert!(code == 0 && text.contains("res.php, get, to be answered in JSON"), "{text}");
+    assert!(code == 0 && text.contains("res.php, get, reply in JSON"), "{text}");
     assert!(text.contains("\"geetest_challenge\":\"C\"") && text.contains("text:      OK|{"), "{text}");
 
     let data = format!("key={KEY}&action=reportbad&id=7");

@@ -35,7 +35,7 @@ pub fn inbound(verb: Verb, query: &[u8], content_type: &[u8], body: &[u8]) -> In
 /// If not: that is the finding.
 pub fn decode(script: Script, inbound: &Inbound) {
     let request = legacy::decode(script, inbound, &LIMITS);
-    match request.meaning {
+    match request.op {
         Err(failure) => check(&Err(failure), request.style),
         Ok((account, Op::Submit(tasks))) => {
             assert!(!tasks.is_empty(), "a submit without a task");
@@ -52,7 +52,7 @@ pub fn decode(script: Script, inbound: &Inbound) {
 /// Renders a result in both notations, at one place of the protocol.
 pub fn check_both(result: &Result<OpResult, Failure>, place: ReplyContext) {
     for notation in [Notation::Text, Notation::Json] {
-        check(result, Style { place, notation, open_to_browsers: false });
+        check(result, Style { context: place, notation, allow_any_origin: false });
     }
 }
 

@@ -45,7 +45,7 @@ impl Handler for LegacyApp {
     }
 
     fn reject(&self, request: &Inbound, why: Rejection) -> Response<RequestLabels> {
-        let failure = match (why, Script::of(&request.path)) {
+        let failure = match (why, Script::from_path(&request.path)) {
             // Only an image makes a submit that large.
             (Rejection::BodyTooLarge, Some(Script::In)) => Failure::ImageTooBig,
             (Rejection::BodyTimeout, Some(Script::In)) => Failure::Upload,

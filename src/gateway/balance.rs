@@ -10,7 +10,7 @@ impl Operations {
         let upstream = &self.upstream;
         let cell = self.balances.cell(account, upstream.clock.now());
         let fetch = || async {
-            let result = upstream.call(account, call::get_balance(account), answer::balance).await;
+            let result = upstream.call(account, call::get_balance(account), answer::parse_balance).await;
             (result, upstream.clock.now())
         };
         cell.get_or_init(fetch).await.0.clone()

@@ -114,12 +114,12 @@ impl Gateway {
             return Step::Ready(self.respond_unroutable(inbound));
         };
         let request = legacy::decode(script, inbound, &self.limits);
-        if request.unknown > 0 {
-            self.metrics.count_unknown_parameters(request.unknown);
+        if request.unknown_parameters > 0 {
+            self.metrics.count_unknown_parameters(request.unknown_parameters);
         }
         let style = request.style;
-        let (account, op) = match request.meaning {
-            Ok(meaning) => meaning,
+        let (account, op) = match request.op {
+            Ok(account_and_op) => account_and_op,
             Err(failure) => return Step::Ready(self.render_and_count(script, style, &Err(failure), None, None)),
         };
         if let Op::Poll(id) = op
@@ -176,9 +176,9 @@ impl Gateway {
 
     /// Handles unknown paths, unsupported verbs and CORS preflights.
     fn respond_unroutable(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
-        let script = Script::of(&inbound.path);
+        let script = Script::from_path(&inbound.path);
         let (reply, action) = match (script, inbound.verb) {
-            (Some(_), Verb::Options) => (legacy::preflight(), Action::Preflight),
+            (Some(_), Verb::Options) => (legacy::render_preflight(), Action::Preflight),
             (Some(_), _) => (verb_not_allowed(), Action::None),
             (None, _) => (plain_text(404, "no such path\n"), Action::None),
         };
@@ -195,9 +195,9 @@ impl Gateway {
         method: Option<&'static str>,
         source: Option<PollSource>,
     ) -> (Reply, RequestLabels) {
-        let outcome = OutcomeLabel::of(result, style.place);
+        let outcome = OutcomeLabel::of(result, style.context);
         let labels =
-            RequestLabels { script: Some(script), action: Action::Legacy(style.place), method, outcome, source };
+            RequestLabels { script: Some(script), action: Action::Legacy(style.context), method, outcome, source };
         self.metrics.count_request(&labels);
         (legacy::render(result, style), labels)
     }
@@ -205,7 +205,7 @@ impl Gateway {
 
 /// Returns the script that a request calls, if its verb can call one.
 fn route(inbound: &Inbound) -> Option<Script> {
-    Script::of(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
+    Script::from_path(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
 }
 
 /// A plain response to a path or a verb that the protocol does not define. Our choice.

@@ -44,7 +44,7 @@ impl Operations {
         let upstream = Arc::clone(&self.upstream);
         async move {
             let call = call::get_task_result(&task);
-            upstream.call(&task.account, call, |answer| answer::result(answer, task.method)).await
+            upstream.call(&task.account, call, |answer| answer::parse_task_result(answer, task.method)).await
         }
     }
 }

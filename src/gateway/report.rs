@@ -28,7 +28,7 @@ impl Operations {
         let (upstream, ledger) = (Arc::clone(&self.upstream), self.ledger.clone());
         #[expect(clippy::disallowed_methods, reason = "a report outlives the client that sent it")]
         let reporting = tokio::spawn(async move {
-            let result = upstream.call(&task.account, call, answer::feedback).await;
+            let result = upstream.call(&task.account, call, answer::parse_feedback).await;
             ledger.end_report(id, verdict, &result);
             result
         });

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::operations::Operations;
-use crate::domain::{Accepted, Account, Failure, LegacyId, Outcome, Task};
+use crate::domain::{Account, CreatedTask, Failure, LegacyId, Outcome, Task};
 use crate::native::{answer, call};
 
 impl Operations {
@@ -48,13 +48,13 @@ impl Operations {
         let span = tracing::info_span!("submit", task = id.0, method = task.method.name);
         let creating = async move {
             let method = task.method;
-            let accepted = upstream.call(&account, call, |answer| answer::created(answer, method)).await;
+            let accepted = upstream.call(&account, call, |answer| answer::parse_created_task(answer, method)).await;
             let result = match accepted {
-                Ok(Accepted { native, outcome: Some(outcome) }) => {
+                Ok(CreatedTask { native, outcome: Some(outcome) }) => {
                     ledger.settle(id, native, &outcome);
                     Ok(())
                 }
-                Ok(Accepted { native, outcome: None }) => {
+                Ok(CreatedTask { native, outcome: None }) => {
                     if let Some(native) = native {
                         ledger.bind(id, native);
                     }

@@ -9,7 +9,7 @@ use crate::native::{Answer, Call};
 /// The future borrows nothing, because a flight outlives the request that started it.
 pub trait Upstream: Send + Sync + 'static {
     /// Sends a call within a bounded time and returns the whole answer. Sends it at most once, unless
-    /// [`crate::native::Endpoint::may_be_repeated`].
+    /// [`crate::native::Endpoint::is_idempotent`].
     fn send(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Answer, SendError>> + Send>>;
 }
 

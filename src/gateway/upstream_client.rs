@@ -69,7 +69,7 @@ impl UpstreamClient {
             Err(error) => {
                 let failure = if !error.sent {
                     Failure::NotSent
-                } else if endpoint.may_be_repeated() {
+                } else if endpoint.is_idempotent() {
                     Failure::Unavailable
                 } else {
                     Failure::OutcomeUnknown

@@ -130,7 +130,7 @@ impl Record {
 
     pub(super) fn bytes(&self) -> usize {
         let answer = match &self.state {
-            State::Settled(Outcome::Solved(solved)) => solved.bytes(),
+            State::Settled(Outcome::Solved(solved)) => solved.size_bytes(),
             State::Group(members) => members.len() * size_of::<LegacyId>(),
             _ => 0,
         };

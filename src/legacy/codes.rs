@@ -1,15 +1,16 @@
-//! What a failure is called on the legacy wire: the only file that spells those codes.
+//! The legacy codes of failures. No other file spells these codes.
 //!
-//! The `match` has no default arm on purpose, so that a new [`Failure`] does not compile before it has a code for every
-//! [`ReplyContext`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page, `docs/protocol.md`.
+//! The `match` deliberately has no default arm: a new [`Failure`] does not compile until it has a code in every
+//! [`ReplyContext`]. Sources: 2captcha docs (error tables of in.php and res.php), uCaptcha's error page,
+//! `docs/protocol.md`.
 
-use super::ReplyContext;
+use super::style::ReplyContext;
 use crate::domain::Failure;
 
-/// Not an error. Sic: the protocol spells it without the T, and clients compare the whole text.
+/// Not an error. The protocol spells it without the T, and clients compare the whole text.
 pub const NOT_READY: &str = "CAPCHA_NOT_READY";
 
-/// What a report is answered with (uCaptcha, `res.php` page).
+/// The reply to a report (uCaptcha, `res.php` page).
 pub const REPORT_RECORDED: &str = "OK_REPORT_RECORDED";
 
 const PARAMETERS: &str = "ERROR_BAD_PARAMETERS";
@@ -17,7 +18,7 @@ const NO_SLOT: &str = "ERROR_NO_SLOT_AVAILABLE";
 const UNSOLVABLE: &str = "ERROR_CAPTCHA_UNSOLVABLE";
 const NOT_RECORDED: &str = "ERROR_REPORT_NOT_RECORDED";
 
-/// Every code that a client may be told, for `method=get_server_errors`.
+/// Every code that a client may receive, for `method=get_server_errors`.
 pub const ALL: &[&str] = &[
     "CAPCHA_NOT_READY",
     "ERROR_WRONG_USER_KEY",
@@ -44,28 +45,28 @@ pub const ALL: &[&str] = &[
     "ERROR_DUPLICATE_REPORT",
 ];
 
-/// The code for a failure at a place.
-pub fn code(failure: &Failure, place: ReplyContext) -> &str {
+/// Returns the code of a failure.
+pub fn code(failure: &Failure, context: ReplyContext) -> &str {
     match failure {
         Failure::Other(code) => code,
-        known => label(known, place),
+        known => label(known, context),
     }
 }
 
-/// The code as metrics and logs may hold it: a closed set, whatever the upstream says.
-pub fn label(failure: &Failure, place: ReplyContext) -> &'static str {
-    let is_poll = matches!(place, ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany);
+/// Returns the code of a failure for metrics and logs: from a closed set, whatever code the upstream sent.
+pub fn label(failure: &Failure, context: ReplyContext) -> &'static str {
+    let is_poll = context.is_poll();
     match failure {
         Failure::KeyMalformed => "ERROR_WRONG_USER_KEY",
         Failure::KeyUnknown => "ERROR_KEY_DOES_NOT_EXIST",
         Failure::ZeroBalance => "ERROR_ZERO_BALANCE",
         Failure::AddressRefused => "ERROR_IP_NOT_ALLOWED",
         Failure::ActionMissing => "ERROR_EMPTY_ACTION",
-        // Our choice for the first two: no answer to them is documented or was seen.
+        // Our choice for the first two: the service's reply is neither documented nor observed.
         Failure::ActionUnknown | Failure::MethodUnknown | Failure::Parameter(_) => PARAMETERS,
-        // A poll has no parameters that its client could mend, so there it can only mean that no answer will come.
+        // A poll has no parameters that its client could correct, so there the code means that no answer will follow.
         Failure::Parameters | Failure::TaskUnsupported | Failure::NoProviders if is_poll => UNSOLVABLE,
-        // Clients recognise an error by its prefix, which the native name of an unsupported task does not have.
+        // Clients recognise an error by its prefix, which the native code for an unsupported task lacks.
         Failure::Parameters | Failure::TaskUnsupported => PARAMETERS,
         Failure::NoProviders => NO_SLOT,
         Failure::PageUrl => "ERROR_PAGEURL",
@@ -79,13 +80,13 @@ pub fn label(failure: &Failure, place: ReplyContext) -> &'static str {
         Failure::ImageTooBig => "ERROR_TOO_BIG_CAPTCHA_FILESIZE",
         Failure::ImageType => "ERROR_IMAGE_TYPE_NOT_SUPPORTED",
         Failure::IdMalformed => "ERROR_WRONG_ID_FORMAT",
-        // A submit names no task: the upstream has no such endpoint, say, and surely took nothing.
-        Failure::TaskUnknown if place == ReplyContext::Submit => NO_SLOT,
+        // A submit names no task. The upstream may lack the endpoint, for example; it certainly accepted nothing.
+        Failure::TaskUnknown if context == ReplyContext::Submit => NO_SLOT,
         Failure::TaskUnknown => "ERROR_WRONG_CAPTCHA_ID",
         Failure::Unsolvable => UNSOLVABLE,
-        // Every client keeps polling on this answer and on no other, so a poll never shows trouble. `OutcomeUnknown` on a
-        // submit cannot be seen by a client, who has got an id by then.
-        Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => match place {
+        // Clients keep polling only on `NOT_READY`, so a poll never reports a failed call. A submit never reports
+        // `OutcomeUnknown`, because the gateway returns an id instead.
+        Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => match context {
             ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany => NOT_READY,
             ReplyContext::Report => NOT_RECORDED,
             ReplyContext::Submit | ReplyContext::Balance | ReplyContext::UnknownAction => NO_SLOT,

@@ -1,36 +1,36 @@
-//! `multipart/form-data`, as lenient as the clients are odd.
+//! A lenient parser for `multipart/form-data`.
 //!
-//! Our own reader rather than a library's, because what it has to forgive is the purpose of this gateway: boundaries
-//! with spaces, slashes and colons (2captcha-csharp), part names without quotes and `text/plain` part headers (.NET),
-//! files named `file` without an extension (2captcha-php), bare line feeds. The whole body is in memory and bounded
-//! before it is read here; file parts are slices of it, not copies.
+//! Not a library's parser, because clients send bodies that libraries reject: boundaries with spaces, slashes and
+//! colons (2captcha-csharp), part names without quotes and `text/plain` part headers (.NET), files named `file` without
+//! an extension (2captcha-php), bare line feeds. The caller has read the whole body and bounded its size; file parts
+//! are slices of it, not copies.
 
 use bytes::Bytes;
 use memchr::memmem;
 
 use crate::domain::Failure;
 
-/// Most bytes of one part's headers. Real ones are below 300.
+/// Most bytes of one part's headers. Those of real clients are below 300.
 const PART_HEADER_BYTES_MAX: usize = 8 * 1024;
 
 /// One part of the body.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// `name` of the form field.
+    /// Name of the form field.
     pub(super) name: String,
     /// Whether it has a file name.
     pub(super) is_file: bool,
-    /// Its content.
+    /// Content of the part.
     pub(super) bytes: Bytes,
 }
 
 /// Splits a body into its parts.
 ///
 /// # Errors
-/// [`Failure::Upload`] when the boundary is missing, the body is cut off, a part has no name, or there are more than
-/// `parts_max`.
-pub(super) fn parts(content_type: &str, body: &Bytes, parts_max: usize) -> Result<Vec<Part>, Failure> {
-    let boundary = parameter(content_type, "boundary").filter(|text| !text.is_empty()).ok_or(Failure::Upload)?;
+/// [`Failure::Upload`] if the boundary is missing, the body is truncated, a part has no name, or there are more than
+/// `parts_max` parts.
+pub(super) fn parse(content_type: &str, body: &Bytes, parts_max: usize) -> Result<Vec<Part>, Failure> {
+    let boundary = find_parameter(content_type, "boundary").filter(|text| !text.is_empty()).ok_or(Failure::Upload)?;
     let delimiter = [b"\n--", boundary.as_bytes()].concat();
     let opening = delimiter.get(1..).unwrap_or_default();
     let mut at = if body.starts_with(opening) {
@@ -47,21 +47,21 @@ pub(super) fn parts(content_type: &str, body: &Bytes, parts_max: usize) -> Resul
         if parts.len() == parts_max {
             return Err(Failure::Upload);
         }
-        let rest = rest.get(line_end(rest).ok_or(Failure::Upload)?..).unwrap_or_default();
+        let rest = rest.get(first_line_len(rest).ok_or(Failure::Upload)?..).unwrap_or_default();
         let length = memmem::find(rest, &delimiter).ok_or(Failure::Upload)?;
         let content = rest.get(..length).unwrap_or_default();
         at = body.len() - rest.len() + length + delimiter.len();
         // The line break before a delimiter belongs to the delimiter.
-        parts.push(part(body, content.strip_suffix(b"\r").unwrap_or(content))?);
+        parts.push(parse_part(body, content.strip_suffix(b"\r").unwrap_or(content))?);
     }
 }
 
-fn part(body: &Bytes, content: &[u8]) -> Result<Part, Failure> {
+fn parse_part(body: &Bytes, content: &[u8]) -> Result<Part, Failure> {
     let mut name = None;
     let mut is_file = false;
     let mut rest = content;
     loop {
-        let end = line_end(rest).ok_or(Failure::Upload)?;
+        let end = first_line_len(rest).ok_or(Failure::Upload)?;
         let (line, tail) = rest.split_at(end);
         rest = tail;
         let line = String::from_utf8_lossy(line.trim_ascii()).into_owned();
@@ -73,19 +73,19 @@ fn part(body: &Bytes, content: &[u8]) -> Result<Part, Failure> {
         }
         let Some((header, value)) = line.split_once(':') else { continue };
         if header.trim().eq_ignore_ascii_case("content-disposition") {
-            name = parameter(value, "name");
-            is_file = parameter(value, "filename").is_some() || parameter(value, "filename*").is_some();
+            name = find_parameter(value, "name");
+            is_file = find_parameter(value, "filename").is_some() || find_parameter(value, "filename*").is_some();
         }
     }
     Ok(Part { name: name.ok_or(Failure::Upload)?, is_file, bytes: body.slice_ref(rest) })
 }
 
-/// A parameter of a header value, quoted or not. Backslashes inside quotes escape.
-fn parameter(header: &str, wanted: &str) -> Option<String> {
+/// Returns a parameter of a header value, quoted or not. Inside quotes, a backslash escapes the next character.
+fn find_parameter(header: &str, wanted: &str) -> Option<String> {
     let (_, mut rest) = header.split_once(';')?;
     loop {
         let (name, tail) = rest.split_once('=')?;
-        let (value, tail) = value(tail.trim_start());
+        let (value, tail) = split_value(tail.trim_start());
         if name.trim().eq_ignore_ascii_case(wanted) {
             return Some(value);
         }
@@ -93,8 +93,8 @@ fn parameter(header: &str, wanted: &str) -> Option<String> {
     }
 }
 
-/// One value, and what stands behind it.
-fn value(text: &str) -> (String, &str) {
+/// Splits off the first value and returns it with the rest of the text.
+fn split_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
         let (value, tail) = text.split_at(end);
@@ -112,8 +112,8 @@ fn value(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// Length of the first line with its line feed.
-fn line_end(bytes: &[u8]) -> Option<usize> {
+/// Length of the first line, including its line feed.
+fn first_line_len(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1)
 }
 
@@ -121,9 +121,9 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn read(content_type: &str, body: &str) -> Result<Vec<(String, bool, String)>, Failure> {
+    fn parse_texts(content_type: &str, body: &str) -> Result<Vec<(String, bool, String)>, Failure> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let parts = parts(content_type, &body, 4)?;
+        let parts = parse(content_type, &body, 4)?;
         Ok(parts
             .into_iter()
             .map(|part| (part.name, part.is_file, String::from_utf8_lossy(&part.bytes).into_owned()))
@@ -131,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn dotnet_boundaries_and_unquoted_names_are_read() {
-        let parts = read(
+    fn dotnet_boundaries_and_unquoted_names_are_parsed() {
+        let parts = parse_texts(
             "multipart/form-data; boundary=\"Upload----11/22/2026 15:16:51\"",
             "--Upload----11/22/2026 15:16:51\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Disposition: form-data; name=key\r\n\r\nK\r\n--Upload----11/22/2026 15:16:51\r\n\
@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn empty_parts_bare_line_feeds_and_escapes_are_read() {
-        let parts = read(
+    fn empty_parts_bare_line_feeds_and_escapes_are_parsed() {
+        let parts = parse_texts(
             "multipart/form-data; charset=utf-8; boundary=x",
             "preamble\n--x\nContent-Disposition: form-data; name=\"a\\\"b;c\"\n\n\n--x--",
         );
@@ -156,16 +156,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_unnamed_or_too_much_is_refused() {
+    fn truncated_unnamed_and_excess_parts_are_refused() {
         let whole = "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--";
-        assert!(read("multipart/form-data; boundary=x", whole).is_ok());
+        assert!(parse_texts("multipart/form-data; boundary=x", whole).is_ok());
         for end in 0..whole.len() - 2 {
-            assert_eq!(read("multipart/form-data; boundary=x", &whole[..end]), Err(Failure::Upload), "cut at {end}");
+            assert_eq!(
+                parse_texts("multipart/form-data; boundary=x", &whole[..end]),
+                Err(Failure::Upload),
+                "cut at {end}"
+            );
         }
-        assert_eq!(read("multipart/form-data", whole), Err(Failure::Upload));
-        assert_eq!(read("multipart/form-data; boundary=", whole), Err(Failure::Upload));
-        assert_eq!(read("multipart/form-data; boundary=x", "--x\r\nA: b\r\n\r\n1\r\n--x--"), Err(Failure::Upload));
+        assert_eq!(parse_texts("multipart/form-data", whole), Err(Failure::Upload));
+        assert_eq!(parse_texts("multipart/form-data; boundary=", whole), Err(Failure::Upload));
+        assert_eq!(
+            parse_texts("multipart/form-data; boundary=x", "--x\r\nA: b\r\n\r\n1\r\n--x--"),
+            Err(Failure::Upload)
+        );
         let many = "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n".repeat(5) + "--x--";
-        assert_eq!(read("multipart/form-data; boundary=x", &many), Err(Failure::Upload));
+        assert_eq!(parse_texts("multipart/form-data; boundary=x", &many), Err(Failure::Upload));
     }
 }

@@ -1,7 +1,8 @@
-//! Results in the legacy words, as text and as JSON.
+//! Renders results as text and as JSON.
 //!
-//! Text answers have no line end and no byte-order mark: clients compare the whole body. JSON is compact, `status` is a
-//! number and an id or a price is a string, since clients test them so (2captcha docs, python-rucaptcha, 2captcha-java).
+//! Text replies have no line end and no byte-order mark, because clients compare the whole body. JSON is compact,
+//! `status` is a number, and ids and prices are strings, because clients check for these types (2captcha docs,
+//! python-rucaptcha, 2captcha-java).
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -9,55 +10,55 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::codes::{self, NOT_READY, REPORT_RECORDED, code};
-use super::{Notation, ReplyContext, Style};
+use super::style::{Notation, ReplyContext, Style};
 use crate::domain::{Failure, OpResult, Outcome, Solved};
-use crate::methods::{Payload, Value, json_text};
+use crate::methods::{Payload, Value, json_string};
 
-/// An HTTP answer, complete.
+/// A complete HTTP reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// HTTP status; 200 for everything that the protocol words.
+    /// HTTP status: 200 for every rendered result.
     pub status: u16,
-    /// `Content-Type`, where there is a body.
+    /// `Content-Type`, if there is a body.
     pub content_type: Option<&'static str>,
-    /// Further headers.
+    /// Other headers.
     pub headers: &'static [(&'static str, &'static str)],
     /// Body.
     pub body: Bytes,
 }
 
-/// Our choice: PHP's default would be `text/html`, in which an answer that holds markup runs in a browser; no client
-/// was seen that looks at the type of a text answer.
-const TEXT: &str = "text/plain; charset=utf-8";
-/// aiohttp's strict check, which python-rucaptcha relied on, wants exactly this type.
-const JSON: &str = "application/json";
+/// Our choice. PHP's default is `text/html`, with which markup in an answer runs in a browser. No known client checks
+/// the type of a text reply.
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+/// The strict check of aiohttp, which python-rucaptcha relied on, accepts only this type.
+const JSON_TYPE: &str = "application/json";
 
-/// Never more than this one header, never the caller's own origin, and no credentials: an answer is worth nothing
-/// without the key, which the page has anyway.
-const OPEN: &[(&str, &str)] = &[("Access-Control-Allow-Origin", "*")];
+/// Only this header, never the caller's own origin, and no credentials: a reply is worthless without the key, which the
+/// page already has.
+const ALLOW_ANY_ORIGIN: &[(&str, &str)] = &[("Access-Control-Allow-Origin", "*")];
 
-/// Words a result.
+/// Renders a result.
 pub fn render(result: &Result<OpResult, Failure>, style: Style) -> Reply {
     let body = match (result, style.notation) {
-        // Nearly every answer, worded once.
+        // Nearly every reply, rendered once.
         (Ok(OpResult::Polled(Outcome::NotReady)), Notation::Text) => Bytes::from_static(NOT_READY.as_bytes()),
         (Ok(OpResult::Polled(Outcome::NotReady)), Notation::Json) => {
-            static JSON: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(Worded::bare(0, NOT_READY).json()));
-            JSON.clone()
+            static BODY: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(Rendered::bare(0, NOT_READY).to_json()));
+            BODY.clone()
         }
-        (result, Notation::Text) => Bytes::from(Worded::of(result, style.place).text),
-        (result, Notation::Json) => Bytes::from(Worded::of(result, style.place).json()),
+        (result, Notation::Text) => Bytes::from(Rendered::new(result, style.context).text),
+        (result, Notation::Json) => Bytes::from(Rendered::new(result, style.context).to_json()),
     };
     Reply {
         status: 200,
-        content_type: Some(if style.notation == Notation::Json { JSON } else { TEXT }),
-        headers: if style.open_to_browsers { OPEN } else { &[] },
+        content_type: Some(if style.notation == Notation::Json { JSON_TYPE } else { TEXT_TYPE }),
+        headers: if style.allow_any_origin { ALLOW_ANY_ORIGIN } else { &[] },
         body,
     }
 }
 
-/// The answer to a browser that asks before it posts JSON (2captcha-javascript in a page).
-pub fn preflight() -> Reply {
+/// Renders the reply to a CORS preflight, which a browser sends before it posts JSON (2captcha-javascript in a page).
+pub fn render_preflight() -> Reply {
     const HEADERS: &[(&str, &str)] = &[
         ("Access-Control-Allow-Origin", "*"),
         ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
@@ -68,45 +69,45 @@ pub fn preflight() -> Reply {
 }
 
 /// One result in both notations.
-struct Worded {
-    /// 1 for success, 0 for everything else, `CAPCHA_NOT_READY` included.
+struct Rendered {
+    /// 1 for success, 0 for everything else, including `CAPCHA_NOT_READY`.
     status: u8,
-    /// The whole text answer.
+    /// The whole text reply.
     text: String,
-    /// What stands under `request`, as JSON text.
+    /// The JSON member `request`, as JSON text.
     request: String,
-    /// Further JSON members.
+    /// Other JSON members.
     extras: Vec<(&'static str, String)>,
 }
 
-impl Worded {
-    fn of(result: &Result<OpResult, Failure>, place: ReplyContext) -> Self {
+impl Rendered {
+    fn new(result: &Result<OpResult, Failure>, context: ReplyContext) -> Self {
         match result {
             Ok(OpResult::Submitted(id)) => Self::ok(&id.to_string()),
-            Ok(OpResult::Polled(Outcome::Solved(solved))) => Self::solved(solved, place),
+            Ok(OpResult::Polled(Outcome::Solved(solved))) => Self::solved(solved, context),
             Ok(OpResult::Polled(Outcome::NotReady)) => Self::bare(0, NOT_READY),
-            Ok(OpResult::Polled(Outcome::Failed(failure))) | Err(failure) => Self::bare(0, code(failure, place)),
-            // Joined without `OK|`, in the order asked (2captcha docs; gladyshev/rucaptcha-client).
+            Ok(OpResult::Polled(Outcome::Failed(failure))) | Err(failure) => Self::bare(0, code(failure, context)),
+            // Joined without `OK|`, in the order of the request (2captcha docs; gladyshev/rucaptcha-client).
             Ok(OpResult::PolledMany(outcomes)) => {
-                let words = outcomes.iter().map(|outcome| word(outcome, place));
-                Self::bare(1, &words.collect::<Vec<_>>().join("|"))
+                let items = outcomes.iter().map(|outcome| render_item(outcome, context));
+                Self::bare(1, &items.collect::<Vec<_>>().join("|"))
             }
-            // Our choice of shape: a code a line, a list in JSON; the documents only say that there is a list.
+            // Our choice: one code per line, a list in JSON. The documents only say that there is a list.
             Ok(OpResult::Errors) => {
                 let list = codes::ALL.iter().map(|code| Value::Text((*code).to_owned())).collect();
                 let request = Value::List(list).to_json();
                 Self { status: 1, text: codes::ALL.join("\n"), request, extras: Vec::new() }
             }
             Ok(OpResult::Reported) => Self::bare(1, REPORT_RECORDED),
-            // Four decimals, as uCaptcha's own res.php prints it.
+            // Four decimals, as in uCaptcha's own res.php.
             Ok(OpResult::Balance(money)) => Self::bare(1, &format!("{money:.4}")),
         }
     }
 
-    fn solved(solved: &Solved, place: ReplyContext) -> Self {
-        let mut worded = match &solved.payload {
+    fn solved(solved: &Solved, context: ReplyContext) -> Self {
+        let mut rendered = match &solved.payload {
             Payload::Text(text) => Self::ok(text),
-            // Clients that read text cut off `OK|` and parse the rest (2captcha-python, 2captcha-go).
+            // Text clients strip `OK|` and parse the rest as JSON (2captcha-python, 2captcha-go).
             Payload::Structure(value) => {
                 let json = value.to_json();
                 Self { status: 1, text: format!("OK|{json}"), request: json, extras: Vec::new() }
@@ -115,41 +116,41 @@ impl Worded {
                 Self { status: 1, text: format!("OK|{text}"), request: json.to_json(), extras: Vec::new() }
             }
         };
-        worded.extras.clone_from(&solved.extras);
-        if place == ReplyContext::GetWithPrice {
-            // Our choice for a price that the upstream did not tell: clients that split at `|` count on a third part.
+        rendered.extras.clone_from(&solved.extras);
+        if context == ReplyContext::GetWithPrice {
+            // Our choice if the upstream sent no price: clients that split at `|` expect a third part.
             let price = solved.cost.as_deref().unwrap_or("0");
-            let _ = write!(worded.text, "|{price}");
-            worded.extras.push(("price", price.to_owned()));
+            let _ = write!(rendered.text, "|{price}");
+            rendered.extras.push(("price", price.to_owned()));
         }
-        worded
+        rendered
     }
 
-    /// An answer behind `OK|`.
+    /// An answer after `OK|`.
     fn ok(answer: &str) -> Self {
-        Self { status: 1, text: format!("OK|{answer}"), request: json_text(answer), extras: Vec::new() }
+        Self { status: 1, text: format!("OK|{answer}"), request: json_string(answer), extras: Vec::new() }
     }
 
-    /// A word that stands alone.
-    fn bare(status: u8, word: &str) -> Self {
-        Self { status, text: word.to_owned(), request: json_text(word), extras: Vec::new() }
+    /// A text without `OK|`.
+    fn bare(status: u8, text: &str) -> Self {
+        Self { status, text: text.to_owned(), request: json_string(text), extras: Vec::new() }
     }
 
-    fn json(&self) -> String {
+    fn to_json(&self) -> String {
         let mut json = format!("{{\"status\":{},\"request\":{}", self.status, self.request);
         for (name, text) in &self.extras {
-            let _ = write!(json, ",{}:{}", json_text(name), json_text(text));
+            let _ = write!(json, ",{}:{}", json_string(name), json_string(text));
         }
         json.push('}');
         json
     }
 }
 
-/// One answer of several.
-fn word(outcome: &Result<Outcome, Failure>, place: ReplyContext) -> String {
+/// Renders one item of a reply to several ids.
+fn render_item(outcome: &Result<Outcome, Failure>, context: ReplyContext) -> String {
     match outcome {
         Ok(Outcome::NotReady) => NOT_READY.to_owned(),
         Ok(Outcome::Solved(solved)) => solved.payload.to_text(),
-        Ok(Outcome::Failed(failure)) | Err(failure) => code(failure, place).to_owned(),
+        Ok(Outcome::Failed(failure)) | Err(failure) => code(failure, context).to_owned(),
     }
 }

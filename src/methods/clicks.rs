@@ -1,8 +1,9 @@
-//! Methods that are answered by places on an image: where to click, which cells, how far to turn.
+//! Methods that are answered by positions on an image: where to click, which cells, how far to turn.
 //!
-//! Their answers are written in small languages of their own (2captcha docs), which the functions below the rows speak.
+//! Each has an answer format of its own (2captcha docs), which a function below the rows writes.
 
-use super::{Kind, Method, Param, Payload, ROW, Solution, Value, optional, required, without_proxy};
+use super::row::{DEFAULTS, Kind, Method, Param, Solution, optional, required, without_proxy};
+use super::value::{Payload, Value};
 
 const IMAGE: Param = required(&["body", "file", "image"], "body", Kind::Image);
 const COMMENT: Param = optional(&["textinstructions", "hintText"], "comment", Kind::Text);
@@ -21,7 +22,7 @@ pub(super) static ROWS: &[&Method] = &[
         params: &[IMAGE, COMMENT, PICTURE, CAN_NO_ANSWER, PREVIOUS_ID],
         any_of: &[&["comment", "imgInstructions"]],
         solution: Solution::Composed(canvas),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "grid",
@@ -42,7 +43,7 @@ pub(super) static ROWS: &[&Method] = &[
         ],
         any_of: &[&["comment", "imgInstructions"]],
         solution: Solution::Composed(grid),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "coordinates",
@@ -51,7 +52,7 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: without_proxy("CoordinatesTask"),
         params: &[IMAGE, COMMENT, PICTURE, MIN_CLICKS, MAX_CLICKS],
         solution: Solution::Composed(coordinates),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "rotate",
@@ -64,7 +65,7 @@ pub(super) static ROWS: &[&Method] = &[
             PICTURE,
         ],
         solution: Solution::Text(&["rotate"]),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "bounding_box",
@@ -73,7 +74,7 @@ pub(super) static ROWS: &[&Method] = &[
         params: &[required(&["image", "body", "file"], "body", Kind::Image), COMMENT, PICTURE, CAN_NO_ANSWER],
         any_of: &[&["comment", "imgInstructions"]],
         solution: Solution::Composed(bounding_box),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "temuimage",
@@ -84,7 +85,7 @@ pub(super) static ROWS: &[&Method] = &[
             required(&["part1", "part2", "part3"], "parts", Kind::ImageList),
         ],
         solution: Solution::Composed(coordinates),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "drag_drop",
@@ -97,58 +98,58 @@ pub(super) static ROWS: &[&Method] = &[
             PICTURE,
         ],
         solution: Solution::Composed(drag_drop),
-        ..ROW
+        ..DEFAULTS
     },
 ];
 
-/// What stands in the place of places where nothing matches, and the client allowed for it (2captcha docs,
-/// `can_no_answer`). The upstream may say it as a word of its own or as no places.
-fn nothing(found: &Value) -> Option<Payload> {
-    const NOTHING: &str = "No_matching_images";
+/// The answer if nothing on the image matches, which the client must have allowed (2captcha docs, `can_no_answer`). The
+/// upstream sends either a text or an empty list.
+fn no_match(found: &Value) -> Option<Payload> {
+    const NO_MATCH: &str = "No_matching_images";
     if found.items().is_some_and(<[Value]>::is_empty) {
-        return Some(Payload::Text(NOTHING.to_owned()));
+        return Some(Payload::Text(NO_MATCH.to_owned()));
     }
-    found.scalar().map(|word| Payload::Text(word.to_owned()))
+    found.scalar().map(|text| Payload::Text(text.to_owned()))
 }
 
-/// `coordinates:x=39,y=59;x=…`; in JSON a list of objects whose numbers are strings (seen in a client's test).
+/// `coordinates:x=39,y=59;x=…`; in JSON a list of objects with numbers as strings (seen in a client's test).
 fn coordinates(solution: &Value) -> Option<Payload> {
     let found = solution.get("coordinates")?;
-    if let Some(nothing) = nothing(found) {
-        return Some(nothing);
+    if let Some(no_match) = no_match(found) {
+        return Some(no_match);
     }
     let points = points(found)?;
-    let words: Vec<String> = points.iter().map(|(x, y)| format!("x={x},y={y}")).collect();
+    let texts: Vec<String> = points.iter().map(|(x, y)| format!("x={x},y={y}")).collect();
     let member = |name: &str, text: &str| (name.to_owned(), Value::Text(text.to_owned()));
     let json = points.iter().map(|(x, y)| Value::Record(vec![member("x", x), member("y", y)]));
-    Some(Payload::Composed { text: format!("coordinates:{}", words.join(";")), json: Value::List(json.collect()) })
+    Some(Payload::Composed { text: format!("coordinates:{}", texts.join(";")), json: Value::List(json.collect()) })
 }
 
-/// `120,340|null|210,90`: where each image goes, `null` for one that stays (2captcha-javascript's README).
+/// `120,340|null|210,90`: the target of each image, `null` for an image that stays (2captcha-javascript's README).
 fn drag_drop(solution: &Value) -> Option<Payload> {
-    let place = |place: &Value| match place {
+    let target = |point: &Value| match point {
         Value::Null => Some("null".to_owned()),
-        place => Some(format!("{},{}", place.get("x")?.scalar()?, place.get("y")?.scalar()?)),
+        point => Some(format!("{},{}", point.get("x")?.scalar()?, point.get("y")?.scalar()?)),
     };
-    let places: Option<Vec<String>> = solution.get("coordinates")?.items()?.iter().map(place).collect();
-    Some(Payload::Text(places?.join("|")))
+    let targets: Option<Vec<String>> = solution.get("coordinates")?.items()?.iter().map(target).collect();
+    Some(Payload::Text(targets?.join("|")))
 }
 
-/// `click:3/8/9`, the numbers of cells.
+/// `click:3/8/9`: the numbers of the cells.
 fn grid(solution: &Value) -> Option<Payload> {
     let found = solution.get("click")?;
-    if let Some(nothing) = nothing(found) {
-        return Some(nothing);
+    if let Some(no_match) = no_match(found) {
+        return Some(no_match);
     }
     let numbers: Option<Vec<&str>> = found.items()?.iter().map(Value::scalar).collect();
     Some(Payload::Text(format!("click:{}", numbers?.join("/"))))
 }
 
-/// `canvas:x,y,x,y;x,y;`, a line after the other.
+/// `canvas:x,y,x,y;x,y;`: one line after the other.
 fn canvas(solution: &Value) -> Option<Payload> {
     let found = solution.get("canvas")?;
-    if let Some(nothing) = nothing(found) {
-        return Some(nothing);
+    if let Some(no_match) = no_match(found) {
+        return Some(no_match);
     }
     let mut text = "canvas:".to_owned();
     for line in found.items()? {
@@ -159,10 +160,10 @@ fn canvas(solution: &Value) -> Option<Payload> {
     Some(Payload::Text(text))
 }
 
-/// A list of boxes in text; in JSON the same list as a string (2captcha docs).
+/// A list of boxes as JSON text; in JSON the same list as a string (2captcha docs).
 fn bounding_box(solution: &Value) -> Option<Payload> {
     let found = solution.get("bounding_boxes")?;
-    nothing(found).or_else(|| found.items().map(|_| Payload::Text(found.to_json())))
+    no_match(found).or_else(|| found.items().map(|_| Payload::Text(found.to_json())))
 }
 
 fn points(list: &Value) -> Option<Vec<(String, String)>> {

@@ -1,13 +1,14 @@
-//! Text to be read: on an image, as a question.
+//! Methods that are answered by reading: an image of text, or a question in words.
 //!
-//! The upstream usually answers images inside `createTask`; the ledger keeps the answer until the client polls.
+//! The upstream usually answers images within `createTask`; the ledger keeps the answer until the client polls.
 
-use super::{Certainty, Kind, Method, ROW, Solution, optional, required, without_proxy};
+use super::row::{Certainty, DEFAULTS, Kind, Method, Solution, optional, required, without_proxy};
 
-pub(super) static ROWS: &[&Method] = &[&Method {
+pub(super) static ROWS: &[&Method] = &[&IMAGE, &QUESTION];
+
+static IMAGE: Method = Method {
     name: "image",
-    // Clients mix them up freely: the name of the method says nothing of where the image stands.
-    // `multipart` is infosimples' word for a base64 body.
+    // Clients use these names interchangeably, wherever the image is. infosimples sends `multipart` with a base64 body.
     legacy: &["post", "base64", "multipart"],
     task_type: without_proxy("ImageToTextTask"),
     params: &[
@@ -23,16 +24,17 @@ pub(super) static ROWS: &[&Method] = &[&Method {
     ],
     solution: Solution::Text(&["text"]),
     certainty: Certainty::Seen,
-    ..ROW
-}];
+    ..DEFAULTS
+};
 
-/// A question in words. Asked for by the parameter, whatever `method` says: clients send `post`, `textcaptcha` or none.
-pub(super) static QUESTION: Method = Method {
+/// A question in words. Selected by the parameter `textcaptcha`: clients send `method=post`, `textcaptcha` or no
+/// method.
+static QUESTION: Method = Method {
     name: "textcaptcha",
-    // python-rucaptcha says `text`.
+    // python-rucaptcha sends `text`.
     legacy: &["textcaptcha", "text"],
     task_type: without_proxy("TextCaptchaTask"),
     params: &[required(&["textcaptcha"], "comment", Kind::Text)],
     solution: Solution::Text(&["text"]),
-    ..ROW
+    ..DEFAULTS
 };

@@ -1,14 +1,15 @@
-//! Methods that are answered by an object: the page that shows the puzzle wants several values back.
+//! Methods that are answered by an object: the page with the puzzle expects several values.
 
-use super::{
-    Certainty, Kind, Method, PAGE_URL, Param, Payload, ROW, SITE_KEY, Solution, USER_AGENT, Value, either, fixed,
-    optional, required, without_proxy,
+use super::row::{
+    Certainty, DEFAULTS, Kind, Method, PAGE_URL, Param, SITE_KEY, Solution, USER_AGENT, fixed, optional,
+    optional_proxy, required, without_proxy,
 };
+use super::value::{Payload, Value};
 
 const API_SERVER_HOST: Param = optional(&["api_server"], "geetestApiServerSubdomain", Kind::Host);
 
-/// Members under the native names.
-macro_rules! same {
+/// Members with the same name in both dialects.
+macro_rules! same_names {
     ($($name:literal),*) => { &[$(($name, &[$name])),*] };
 }
 
@@ -16,7 +17,7 @@ pub(super) static ROWS: &[&Method] = &[
     &Method {
         name: "geetest",
         legacy: &["geetest"],
-        task_type: either("GeeTestTaskProxyless", "GeeTestTask"),
+        task_type: optional_proxy("GeeTestTaskProxyless", "GeeTestTask"),
         params: &[
             PAGE_URL,
             required(&["gt"], "gt", Kind::Text),
@@ -24,8 +25,8 @@ pub(super) static ROWS: &[&Method] = &[
             API_SERVER_HOST,
             USER_AGENT,
         ],
-        // Observed live: the prefixed names (python-rucaptcha, captcha_oxide). Documented: the bare ones, which do no harm
-        // beside them.
+        // The prefixed names were observed live (python-rucaptcha, captcha_oxide). The bare ones are documented and
+        // do no harm.
         solution: Solution::Object(&[
             ("geetest_challenge", &["challenge", "geetest_challenge"]),
             ("geetest_validate", &["validate", "geetest_validate"]),
@@ -35,12 +36,12 @@ pub(super) static ROWS: &[&Method] = &[
             ("seccode", &["seccode", "geetest_seccode"]),
         ]),
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "geetest_v4",
         legacy: &["geetest_v4"],
-        task_type: either("GeeTestTaskProxyless", "GeeTestTask"),
+        task_type: optional_proxy("GeeTestTaskProxyless", "GeeTestTask"),
         params: &[
             PAGE_URL,
             fixed("version", Kind::Integer, "4"),
@@ -49,14 +50,14 @@ pub(super) static ROWS: &[&Method] = &[
             API_SERVER_HOST,
             USER_AGENT,
         ],
-        solution: Solution::Composed(version_4),
+        solution: Solution::Composed(geetest_v4),
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "capy",
         legacy: &["capy"],
-        task_type: either("CapyTaskProxyless", "CapyTask"),
+        task_type: optional_proxy("CapyTaskProxyless", "CapyTask"),
         params: &[
             PAGE_URL,
             required(&["captchakey", "sitekey"], "websiteKey", Kind::Text),
@@ -64,13 +65,13 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["api_server"], "api_server", Kind::Text),
             USER_AGENT,
         ],
-        solution: Solution::Object(same!("captchakey", "challengekey", "answer")),
-        ..ROW
+        solution: Solution::Object(same_names!("captchakey", "challengekey", "answer")),
+        ..DEFAULTS
     },
     &Method {
         name: "lemin",
         legacy: &["lemin"],
-        task_type: either("LeminTaskProxyless", "LeminTask"),
+        task_type: optional_proxy("LeminTaskProxyless", "LeminTask"),
         params: &[
             PAGE_URL,
             required(&["captcha_id"], "captchaId", Kind::Text),
@@ -78,13 +79,13 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["api_server"], "leminApiServerSubdomain", Kind::Text),
             USER_AGENT,
         ],
-        solution: Solution::Object(same!("answer", "challenge_id")),
-        ..ROW
+        solution: Solution::Object(same_names!("answer", "challenge_id")),
+        ..DEFAULTS
     },
     &Method {
         name: "amazon_waf",
         legacy: &["amazon_waf"],
-        task_type: either("AmazonTaskProxyless", "AmazonTask"),
+        task_type: optional_proxy("AmazonTaskProxyless", "AmazonTask"),
         params: &[
             PAGE_URL,
             SITE_KEY,
@@ -94,40 +95,43 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["captcha_script"], "captchaScript", Kind::Text),
             USER_AGENT,
         ],
-        solution: Solution::Object(same!("captcha_voucher", "existing_token")),
+        solution: Solution::Object(same_names!("captcha_voucher", "existing_token")),
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "tencent",
         legacy: &["tencent"],
-        task_type: either("TencentTaskProxyless", "TencentTask"),
+        task_type: optional_proxy("TencentTaskProxyless", "TencentTask"),
         params: &[
             PAGE_URL,
             required(&["app_id"], "appId", Kind::Text),
             optional(&["captcha_script"], "captchaScript", Kind::Text),
         ],
-        solution: Solution::Object(same!("appid", "ret", "ticket", "randstr")),
-        ..ROW
+        solution: Solution::Object(same_names!("appid", "ret", "ticket", "randstr")),
+        ..DEFAULTS
     },
     &Method {
         name: "vkimage",
         legacy: &["vkimage"],
         task_type: without_proxy("VKCaptchaImageTask"),
         params: &[required(&["body", "file"], "image", Kind::Image), required(&["steps"], "steps", Kind::Text)],
-        // The legacy shape is unknown: the whole native object is handed on.
+        // The legacy shape is unknown, so the whole native object is passed on.
         solution: Solution::Object(&[]),
-        ..ROW
+        ..DEFAULTS
     },
 ];
 
-/// The five members under their native names; `gen_time` is a text (2captcha docs), whatever the upstream sends.
-fn version_4(solution: &Value) -> Option<Payload> {
+/// The five members under their native names. `gen_time` is always a text (2captcha docs), whatever type the
+/// upstream sends.
+fn geetest_v4(solution: &Value) -> Option<Payload> {
     const NAMES: [&str; 5] = ["captcha_id", "lot_number", "pass_token", "gen_time", "captcha_output"];
     let member = |name: &str| {
         let value = solution.get(name)?;
-        let text = || Some(Value::Text(value.scalar()?.to_owned()));
-        let value = if name == "gen_time" { text().unwrap_or_else(|| value.clone()) } else { value.clone() };
+        let value = match value.scalar() {
+            Some(text) if name == "gen_time" => Value::Text(text.to_owned()),
+            _ => value.clone(),
+        };
         Some((name.to_owned(), value))
     };
     let members: Vec<_> = NAMES.into_iter().filter_map(member).collect();

@@ -3,17 +3,17 @@
 //! `version=v3` and `enterprise=1` select the row (2captcha docs). `RecaptchaV2TaskProxyless` is printed on uCaptcha's
 //! createTask page; the others follow 2captcha's v2 spelling.
 
-use super::{
-    Certainty, Kind, Method, Need, PAGE_URL, Param, ROW, Solution, USER_AGENT, either, optional, required,
+use super::row::{
+    Certainty, DEFAULTS, Kind, Method, Need, PAGE_URL, Param, Solution, USER_AGENT, optional, optional_proxy, required,
     without_proxy,
 };
 
-// `sitekey` is what clients that grew up on other methods send.
+/// Some clients send `sitekey`, the name that other methods use.
 const GOOGLE_KEY: Param = required(&["googlekey", "sitekey"], "websiteKey", Kind::GoogleKey);
 const COOKIES: Param = optional(&["cookies", "json_cookies"], "cookies", Kind::Cookies);
 const DOMAIN: Param = optional(&["domain"], "apiDomain", Kind::Text);
 const INVISIBLE: Param = optional(&["invisible"], "isInvisible", Kind::Flag);
-/// 2captcha-javascript sends data-s as `datas`.
+/// 2captcha-javascript sends `data-s` as `datas`.
 const DATA_S: &[&str] = &["data-s", "datas"];
 const TOKEN: Solution = Solution::Text(&["gRecaptchaResponse", "token"]);
 
@@ -26,7 +26,7 @@ pub(super) static ROWS: &[&Method] = &[
         params: &[
             PAGE_URL,
             GOOGLE_KEY,
-            // Defaults from the 2captcha docs. `score` is what 2captcha-ruby's README shows.
+            // Defaults from the 2captcha docs. `score` is in 2captcha-ruby's README.
             Param {
                 legacy: &["min_score", "score"],
                 native: "minScore",
@@ -41,13 +41,13 @@ pub(super) static ROWS: &[&Method] = &[
         solution: TOKEN,
         extras: &[("user_check", "user_check"), ("user_score", "user_score")],
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "recaptcha_v2_enterprise",
         legacy: &["userrecaptcha"],
         when: &[("enterprise", "1")],
-        task_type: either("RecaptchaV2EnterpriseTaskProxyless", "RecaptchaV2EnterpriseTask"),
+        task_type: optional_proxy("RecaptchaV2EnterpriseTaskProxyless", "RecaptchaV2EnterpriseTask"),
         params: &[
             PAGE_URL,
             GOOGLE_KEY,
@@ -60,12 +60,12 @@ pub(super) static ROWS: &[&Method] = &[
         solution: TOKEN,
         extras: &[("cookies", "cookies")],
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "recaptcha_v2",
         legacy: &["userrecaptcha"],
-        task_type: either("RecaptchaV2TaskProxyless", "RecaptchaV2Task"),
+        task_type: optional_proxy("RecaptchaV2TaskProxyless", "RecaptchaV2Task"),
         params: &[
             PAGE_URL,
             GOOGLE_KEY,
@@ -78,6 +78,6 @@ pub(super) static ROWS: &[&Method] = &[
         solution: TOKEN,
         extras: &[("cookies", "cookies")],
         certainty: Certainty::Seen,
-        ..ROW
+        ..DEFAULTS
     },
 ];

@@ -1,24 +1,24 @@
-//! Every method that is answered by one text: a token, a cookie, a fingerprint. Pure rows, no code.
+//! Methods that are answered by one text: a token, a cookie or a fingerprint. Rows only, no code.
 //!
 //! Native names are 2captcha's v2 names; uCaptcha's documents name few of these methods.
 
-use super::{
-    Certainty, Kind, Method, Need, PAGE_URL, Param, ROW, SITE_KEY, Solution, USER_AGENT, either, optional, required,
-    with_proxy, without_proxy,
+use super::row::{
+    Certainty, DEFAULTS, Kind, Method, Need, PAGE_URL, Param, SITE_KEY, Solution, USER_AGENT, optional, optional_proxy,
+    required, with_proxy, without_proxy,
 };
 
 const INVISIBLE: Param = optional(&["invisible"], "isInvisible", Kind::Flag);
-/// A user agent that the solver must use, since the token is bound to it.
-const OWN_USER_AGENT: Param = required(&["userAgent", "useragent"], "userAgent", Kind::Text);
+/// The solver must use this user agent, because the token is bound to it.
+const REQUIRED_USER_AGENT: Param = required(&["userAgent", "useragent"], "userAgent", Kind::Text);
 const API_SERVER: Param = optional(&["api_server"], "apiServer", Kind::Text);
-/// What a legacy client gets beside a token that is bound to the solver's user agent.
+/// The token is bound to the solver's user agent, so legacy clients get both.
 const WITH_USER_AGENT: &[(&str, &str)] = &[("userAgent", "useragent")];
 
 pub(super) static ROWS: &[&Method] = &[
     &Method {
         name: "hcaptcha",
         legacy: &["hcaptcha"],
-        task_type: either("HCaptchaTaskProxyless", "HCaptchaTask"),
+        task_type: optional_proxy("HCaptchaTaskProxyless", "HCaptchaTask"),
         params: &[
             PAGE_URL,
             SITE_KEY,
@@ -30,12 +30,12 @@ pub(super) static ROWS: &[&Method] = &[
         solution: Solution::Text(&["token", "gRecaptchaResponse"]),
         extras: &[("userAgent", "useragent"), ("respKey", "respKey")],
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "turnstile",
         legacy: &["turnstile"],
-        task_type: either("TurnstileTaskProxyless", "TurnstileTask"),
+        task_type: optional_proxy("TurnstileTaskProxyless", "TurnstileTask"),
         params: &[
             PAGE_URL,
             SITE_KEY,
@@ -46,12 +46,12 @@ pub(super) static ROWS: &[&Method] = &[
         ],
         extras: WITH_USER_AGENT,
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "funcaptcha",
         legacy: &["funcaptcha"],
-        task_type: either("FunCaptchaTaskProxyless", "FunCaptchaTask"),
+        task_type: optional_proxy("FunCaptchaTaskProxyless", "FunCaptchaTask"),
         params: &[
             PAGE_URL,
             required(&["publickey"], "websitePublicKey", Kind::Text),
@@ -60,12 +60,12 @@ pub(super) static ROWS: &[&Method] = &[
             USER_AGENT,
         ],
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "keycaptcha",
         legacy: &["keycaptcha"],
-        task_type: either("KeyCaptchaTaskProxyless", "KeyCaptchaTask"),
+        task_type: optional_proxy("KeyCaptchaTaskProxyless", "KeyCaptchaTask"),
         params: &[
             PAGE_URL,
             required(&["s_s_c_user_id"], "s_s_c_user_id", Kind::Text),
@@ -73,92 +73,92 @@ pub(super) static ROWS: &[&Method] = &[
             required(&["s_s_c_web_server_sign"], "s_s_c_web_server_sign", Kind::Text),
             required(&["s_s_c_web_server_sign2"], "s_s_c_web_server_sign2", Kind::Text),
         ],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "mt_captcha",
         legacy: &["mt_captcha"],
-        task_type: either("MtCaptchaTaskProxyless", "MtCaptchaTask"),
+        task_type: optional_proxy("MtCaptchaTaskProxyless", "MtCaptchaTask"),
         params: &[PAGE_URL, SITE_KEY, USER_AGENT],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "cybersiara",
         legacy: &["cybersiara"],
-        task_type: either("AntiCyberSiAraTaskProxyless", "AntiCyberSiAraTask"),
-        params: &[PAGE_URL, required(&["master_url_id"], "SlideMasterUrlId", Kind::Text), OWN_USER_AGENT],
-        ..ROW
+        task_type: optional_proxy("AntiCyberSiAraTaskProxyless", "AntiCyberSiAraTask"),
+        params: &[PAGE_URL, required(&["master_url_id"], "SlideMasterUrlId", Kind::Text), REQUIRED_USER_AGENT],
+        ..DEFAULTS
     },
     &Method {
         name: "cutcaptcha",
         legacy: &["cutcaptcha"],
-        task_type: either("CutCaptchaTaskProxyless", "CutCaptchaTask"),
+        task_type: optional_proxy("CutCaptchaTaskProxyless", "CutCaptchaTask"),
         params: &[
             PAGE_URL,
             required(&["misery_key"], "miseryKey", Kind::Text),
             required(&["api_key"], "apiKey", Kind::Text),
         ],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "friendly_captcha",
         legacy: &["friendly_captcha"],
-        task_type: either("FriendlyCaptchaTaskProxyless", "FriendlyCaptchaTask"),
+        task_type: optional_proxy("FriendlyCaptchaTaskProxyless", "FriendlyCaptchaTask"),
         params: &[PAGE_URL, SITE_KEY, USER_AGENT],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "atb_captcha",
         legacy: &["atb_captcha"],
-        task_type: either("AtbCaptchaTaskProxyless", "AtbCaptchaTask"),
+        task_type: optional_proxy("AtbCaptchaTaskProxyless", "AtbCaptchaTask"),
         params: &[
             PAGE_URL,
             required(&["app_id"], "appId", Kind::Text),
             required(&["api_server"], "apiServer", Kind::Text),
         ],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "datadome",
         legacy: &["datadome"],
         task_type: with_proxy("DataDomeSliderTask"),
-        params: &[PAGE_URL, required(&["captcha_url"], "captchaUrl", Kind::Url), OWN_USER_AGENT],
+        params: &[PAGE_URL, required(&["captcha_url"], "captchaUrl", Kind::Url), REQUIRED_USER_AGENT],
         solution: Solution::Text(&["cookie"]),
         certainty: Certainty::Inferred,
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "yandex",
         legacy: &["yandex"],
-        task_type: either("YandexSmartCaptchaTaskProxyless", "YandexSmartCaptchaTask"),
+        task_type: optional_proxy("YandexSmartCaptchaTaskProxyless", "YandexSmartCaptchaTask"),
         params: &[PAGE_URL, SITE_KEY, USER_AGENT],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "prosopo",
         legacy: &["prosopo"],
-        task_type: either("ProsopoTaskProxyless", "ProsopoTask"),
+        task_type: optional_proxy("ProsopoTaskProxyless", "ProsopoTask"),
         params: &[PAGE_URL, SITE_KEY, USER_AGENT],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "captchafox",
         legacy: &["captchafox"],
         task_type: with_proxy("CaptchaFoxTask"),
-        params: &[PAGE_URL, SITE_KEY, OWN_USER_AGENT, API_SERVER],
-        ..ROW
+        params: &[PAGE_URL, SITE_KEY, REQUIRED_USER_AGENT, API_SERVER],
+        ..DEFAULTS
     },
     &Method {
         name: "vkcaptcha",
         legacy: &["vkcaptcha"],
         task_type: with_proxy("VKCaptchaTask"),
-        params: &[required(&["redirect_uri"], "redirectUri", Kind::Url), OWN_USER_AGENT],
-        ..ROW
+        params: &[required(&["redirect_uri"], "redirectUri", Kind::Url), REQUIRED_USER_AGENT],
+        ..DEFAULTS
     },
     &Method {
         name: "altcha",
         legacy: &["altcha"],
-        task_type: either("AltchaTaskProxyless", "AltchaTask"),
+        task_type: optional_proxy("AltchaTaskProxyless", "AltchaTask"),
         // 2captcha-go sends the native spellings.
         params: &[
             required(&["pageurl", "url", "websiteURL"], "websiteURL", Kind::PageUrl),
@@ -166,19 +166,19 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["challenge_json", "challenge"], "challengeJSON", Kind::Text),
         ],
         any_of: &[&["challengeURL", "challengeJSON"]],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "binance",
         legacy: &["binance"],
-        task_type: either("BinanceTaskProxyless", "BinanceTask"),
+        task_type: optional_proxy("BinanceTaskProxyless", "BinanceTask"),
         params: &[PAGE_URL, SITE_KEY, required(&["validate_id"], "validateId", Kind::Text), USER_AGENT],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "yidun",
         legacy: &["yidun"],
-        task_type: either("YidunTaskProxyless", "YidunTask"),
+        task_type: optional_proxy("YidunTaskProxyless", "YidunTask"),
         params: &[
             PAGE_URL,
             SITE_KEY,
@@ -189,12 +189,12 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["hct"], "hct", Kind::Text),
             USER_AGENT,
         ],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "alibaba",
         legacy: &["alibaba"],
-        task_type: either("AlibabaTaskProxyless", "AlibabaTask"),
+        task_type: optional_proxy("AlibabaTaskProxyless", "AlibabaTask"),
         params: &[
             PAGE_URL,
             // 2captcha-go sends the native spelling.
@@ -208,12 +208,12 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["api_get_lib"], "apiGetLib", Kind::Text),
             USER_AGENT,
         ],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "hunt",
         legacy: &["hunt"],
-        task_type: either("HuntTaskProxyless", "HuntTask"),
+        task_type: optional_proxy("HuntTaskProxyless", "HuntTask"),
         params: &[
             PAGE_URL,
             required(&["api_get_lib"], "apiGetLib", Kind::Text),
@@ -221,7 +221,7 @@ pub(super) static ROWS: &[&Method] = &[
             USER_AGENT,
         ],
         solution: Solution::Text(&["token", "fingerprint"]),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "tspd",
@@ -234,7 +234,7 @@ pub(super) static ROWS: &[&Method] = &[
             USER_AGENT,
         ],
         solution: Solution::Text(&["cookies", "cookie", "token"]),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "incapsula",
@@ -248,14 +248,14 @@ pub(super) static ROWS: &[&Method] = &[
             USER_AGENT,
         ],
         solution: Solution::Text(&["cookies", "cookie", "token"]),
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "basilisk",
         legacy: &["basilisk"],
-        task_type: either("BasiliskTaskProxyless", "BasiliskTask"),
+        task_type: optional_proxy("BasiliskTaskProxyless", "BasiliskTask"),
         params: &[PAGE_URL, SITE_KEY, USER_AGENT],
-        ..ROW
+        ..DEFAULTS
     },
     &Method {
         name: "audio",
@@ -266,6 +266,6 @@ pub(super) static ROWS: &[&Method] = &[
             Param { legacy: &["lang"], native: "lang", kind: Kind::Text, need: Need::Required },
         ],
         solution: Solution::Text(&["text"]),
-        ..ROW
+        ..DEFAULTS
     },
 ];

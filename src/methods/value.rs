@@ -1,24 +1,24 @@
-//! What passes between the two dialects through a row of the table.
+//! Values that pass between the two dialects through a row of the table.
 
-/// A value on its way between the two dialects.
+/// A value on its way from one dialect to the other.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Nothing.
+    /// JSON null.
     Null,
-    /// True or false.
+    /// A boolean.
     Flag(bool),
-    /// A number, as its decimal text, so that no digit is lost on the way.
+    /// A number as decimal text, so that no digit is lost.
     Number(String),
-    /// Text.
+    /// A text.
     Text(String),
     /// An ordered list.
     List(Vec<Value>),
-    /// Named members, in the order they came.
+    /// Named members, in their original order.
     Record(Vec<(String, Value)>),
 }
 
 impl Value {
-    /// A member of a record.
+    /// Returns a member of a record.
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Record(members) => members.iter().find(|(known, _)| known == name).map(|(_, value)| value),
@@ -26,7 +26,7 @@ impl Value {
         }
     }
 
-    /// Text, or a number as its text: services of this kind send one where the other is documented.
+    /// Returns a text, or a number as text: services of this kind send one where the other is documented.
     pub fn scalar(&self) -> Option<&str> {
         match self {
             Self::Number(text) | Self::Text(text) => Some(text),
@@ -34,7 +34,15 @@ impl Value {
         }
     }
 
-    /// Its JSON text: compact, members in their order, numbers digit by digit.
+    /// Returns the items of a list.
+    pub fn items(&self) -> Option<&[Self]> {
+        match self {
+            Self::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Encodes the value as compact JSON. Members keep their order and numbers their digits.
     pub fn to_json(&self) -> String {
         let mut text = String::new();
         self.write_json(&mut text);
@@ -46,7 +54,7 @@ impl Value {
             Self::Null => out.push_str("null"),
             Self::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
             Self::Number(digits) => out.push_str(digits),
-            Self::Text(text) => out.push_str(&json_text(text)),
+            Self::Text(text) => out.push_str(&json_string(text)),
             Self::List(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
@@ -63,7 +71,7 @@ impl Value {
                     if at > 0 {
                         out.push(',');
                     }
-                    out.push_str(&json_text(name));
+                    out.push_str(&json_string(name));
                     out.push(':');
                     value.write_json(out);
                 }
@@ -72,50 +80,47 @@ impl Value {
         }
     }
 
-    /// The items of a list.
-    pub fn items(&self) -> Option<&[Self]> {
-        match self {
-            Self::List(items) => Some(items),
-            _ => None,
-        }
-    }
-
-    /// Bytes that this value keeps allocated, roughly.
-    pub fn bytes(&self) -> usize {
+    /// Approximate heap size, in bytes.
+    pub fn size_bytes(&self) -> usize {
         match self {
             Self::Null | Self::Flag(_) => 0,
             Self::Number(text) | Self::Text(text) => text.len(),
-            Self::List(items) => items.iter().map(|item| item.bytes() + size_of::<Self>()).sum(),
+            Self::List(items) => items.iter().map(|item| item.size_bytes() + size_of::<Self>()).sum(),
             Self::Record(members) => {
-                members.iter().map(|(name, value)| name.len() + value.bytes() + 2 * size_of::<Self>()).sum()
+                members.iter().map(|(name, value)| name.len() + value.size_bytes() + 2 * size_of::<Self>()).sum()
             }
         }
     }
 }
 
-/// A JSON string literal.
-pub fn json_text(text: &str) -> String {
+/// Encodes a JSON string literal.
+pub fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// An answer, as far as the two notations word it differently.
+/// Whether a text is one of the spellings of true that clients send for a flag. Any other text is false.
+pub fn is_true(text: &str) -> bool {
+    ["1", "true", "yes", "on"].iter().any(|spelling| text.eq_ignore_ascii_case(spelling))
+}
+
+/// An answer, in the forms that the text and the JSON notation need.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
-    /// The same text in both.
+    /// The same text in both notations.
     Text(String),
-    /// An object or a list: its JSON in text, itself in JSON.
+    /// An object or a list: JSON text in the text notation, a JSON value in the JSON notation.
     Structure(Value),
-    /// A text that is put together, and what JSON has in its place.
+    /// A different value in each notation.
     Composed {
-        /// For text.
+        /// For the text notation.
         text: String,
-        /// For JSON.
+        /// For the JSON notation.
         json: Value,
     },
 }
 
 impl Payload {
-    /// As it stands in text.
+    /// Returns the text notation.
     pub fn to_text(&self) -> String {
         match self {
             Self::Text(text) | Self::Composed { text, .. } => text.clone(),
@@ -123,12 +128,12 @@ impl Payload {
         }
     }
 
-    /// Bytes that it keeps allocated, roughly.
-    pub fn bytes(&self) -> usize {
+    /// Approximate heap size, in bytes.
+    pub fn size_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Structure(value) => value.bytes(),
-            Self::Composed { text, json } => text.len() + json.bytes(),
+            Self::Structure(value) => value.size_bytes(),
+            Self::Composed { text, json } => text.len() + json.size_bytes(),
         }
     }
 }

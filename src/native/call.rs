@@ -1,4 +1,4 @@
-//! What is sent upstream. The one place where a raw key is written.
+//! Calls to the upstream. The only file that writes a raw key.
 
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
@@ -11,19 +11,19 @@ use crate::methods::Value;
 pub enum Endpoint {
     /// Submits a task. Costs money.
     CreateTask,
-    /// Asks for a result.
+    /// Returns a task's result.
     GetTaskResult,
-    /// Asks for the money left.
+    /// Returns the account's balance.
     GetBalance,
-    /// Says how good a result was.
+    /// Reports whether a result was accepted.
     FeedbackTask,
 }
 
 impl Endpoint {
-    /// All of them.
+    /// All endpoints.
     pub const ALL: [Self; 4] = [Self::CreateTask, Self::GetTaskResult, Self::GetBalance, Self::FeedbackTask];
 
-    /// Path on the upstream.
+    /// Path of the URL.
     pub fn path(self) -> &'static str {
         match self {
             Self::CreateTask => "/createTask",
@@ -38,21 +38,21 @@ impl Endpoint {
         self.path().trim_start_matches('/')
     }
 
-    /// Whether sending it twice does no harm. Decided by what is called, never by the verb of the client's request: a
-    /// legacy submit is a GET.
-    pub fn may_be_repeated(self) -> bool {
+    /// Whether the call may be sent twice. Depends on the endpoint, never on the HTTP method of the client's request: a
+    /// legacy submit may be a GET.
+    pub fn is_idempotent(self) -> bool {
         matches!(self, Self::GetTaskResult | Self::GetBalance)
     }
 }
 
-/// One call, ready to be sent.
+/// One call.
 ///
-/// `body` holds a key, so `Debug` does not print it.
+/// `body` contains a key, so `Debug` omits it.
 #[derive(Clone)]
 pub struct Call {
-    /// Where to.
+    /// Endpoint to call.
     pub endpoint: Endpoint,
-    /// JSON.
+    /// JSON body.
     pub body: Bytes,
 }
 
@@ -68,7 +68,7 @@ impl Call {
     }
 }
 
-/// `createTask`: the row's type, then its fields in the order of the row.
+/// Builds `createTask`: the row's type, then its fields in the order of the row.
 pub fn create_task(account: &Account, task: &Task) -> Call {
     let names = &task.method.task_type;
     let proxied = task.proxy.as_ref().and(names.proxied);
@@ -76,7 +76,7 @@ pub fn create_task(account: &Account, task: &Task) -> Call {
     let mut fields = Map::new();
     fields.insert("type".to_owned(), name.into());
     for (path, value) in &task.fields {
-        insert(&mut fields, path, json_of(value));
+        insert(&mut fields, path, to_json(value));
     }
     if let (Some(_), Some(proxy)) = (proxied, &task.proxy) {
         fields.insert("proxy".to_owned(), proxy.as_str().into());
@@ -93,18 +93,18 @@ pub fn create_task(account: &Account, task: &Task) -> Call {
     Call::new(Endpoint::CreateTask, &Json::Object(body))
 }
 
-/// `getTaskResult`.
+/// Builds `getTaskResult`.
 pub fn get_task_result(task: &TaskRef) -> Call {
     let body = json!({ "clientKey": task.account.reveal(), "taskId": task.native.to_string() });
     Call::new(Endpoint::GetTaskResult, &body)
 }
 
-/// `getBalance`.
+/// Builds `getBalance`.
 pub fn get_balance(account: &Account) -> Call {
     Call::new(Endpoint::GetBalance, &json!({ "clientKey": account.reveal() }))
 }
 
-/// `feedbackTask`. `message` is required there; the legacy report has no words of its own.
+/// Builds `feedbackTask`. `message` is required, but a legacy report has no text, so it is a fixed one.
 pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
     let (invalid, message) = match verdict {
         Verdict::Good => (false, "reported good by the client"),
@@ -118,7 +118,7 @@ pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
     Call::new(Endpoint::FeedbackTask, &body)
 }
 
-/// Puts a value at a dotted path, making the records on the way.
+/// Inserts a value at a dotted path. Creates the records on the path.
 fn insert(fields: &mut Map<String, Json>, path: &str, value: Json) {
     match path.split_once('.') {
         None => {
@@ -133,14 +133,14 @@ fn insert(fields: &mut Map<String, Json>, path: &str, value: Json) {
     }
 }
 
-fn json_of(value: &Value) -> Json {
+fn to_json(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
         Value::Flag(flag) => Json::Bool(*flag),
-        // Digits were checked when they were decoded; a text that is no number after all is sent as a text.
+        // Decoding has checked the digits. A text that is not a number is sent as a text.
         Value::Number(digits) => serde_json::from_str(digits).unwrap_or_else(|_| digits.as_str().into()),
         Value::Text(text) => text.as_str().into(),
-        Value::List(items) => items.iter().map(json_of).collect(),
-        Value::Record(members) => members.iter().map(|(name, value)| (name.clone(), json_of(value))).collect(),
+        Value::List(items) => items.iter().map(to_json).collect(),
+        Value::Record(members) => members.iter().map(|(name, value)| (name.clone(), to_json(value))).collect(),
     }
 }

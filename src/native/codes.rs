@@ -1,17 +1,17 @@
-//! What the upstream's error codes mean. Source: uCaptcha's error page; the numeric-table names of 2captcha's v2, which
-//! a provider behind uCaptcha may let through; the rest by HTTP status.
+//! The failures that the upstream's error codes denote. Sources: uCaptcha's error page; the names in 2captcha's v2
+//! error table, which a provider of uCaptcha may pass through. Any other code is classified by its HTTP status.
 
 use crate::domain::Failure;
 
-/// Meaning of an `errorCode` of a refused request.
-pub(super) fn failure(code: &str, status: u16) -> Failure {
+/// Returns the failure for the `errorCode` of a refused request.
+pub(super) fn from_error_code(code: &str, status: u16) -> Failure {
     match code {
         "ERROR_KEY_DOES_NOT_EXIST" => Failure::KeyUnknown,
         "ERROR_WRONG_USER_KEY" => Failure::KeyMalformed,
         "ERROR_ZERO_BALANCE" => Failure::ZeroBalance,
         "ERROR_IP_NOT_ALLOWED" | "ERROR_IP_BLOCKED" => Failure::AddressRefused,
         "ERROR_PAGEURL" => Failure::PageUrl,
-        // The request had a site key, or it would not have left.
+        // The site key is wrong, not missing: the gateway sends no request without one.
         "ERROR_SITEKEY" | "ERROR_RECAPTCHA_INVALID_SITEKEY" => Failure::SiteKey,
         "ERROR_BAD_PARAMETERS" => Failure::Parameters,
         "ERROR_BAD_PROXY" => Failure::ProxyBad,
@@ -25,14 +25,14 @@ pub(super) fn failure(code: &str, status: u16) -> Failure {
         "ERROR_IMAGE_TYPE_NOT_SUPPORTED" => Failure::ImageType,
         "ERROR_DUPLICATE_REPORT" => Failure::ReportDuplicate,
         "ERROR_REPORT_NOT_RECORDED" => Failure::ReportRefused,
-        // Trouble is no word on the request, whatever it calls itself.
+        // A 429 or 5xx says nothing about the request, whatever code the body carries.
         other if is_legacy_code(other) && status != 429 && status < 500 => Failure::Other(other.into()),
-        _ => by_status(status),
+        _ => from_status(status),
     }
 }
 
-/// Meaning of a refusal that says nothing else.
-pub(super) fn by_status(status: u16) -> Failure {
+/// Returns the failure for a refusal without a known code.
+pub(super) fn from_status(status: u16) -> Failure {
     match status {
         401 => Failure::KeyUnknown,
         402 => Failure::ZeroBalance,
@@ -43,18 +43,18 @@ pub(super) fn by_status(status: u16) -> Failure {
     }
 }
 
-/// Meaning of the `errorCode` of a task that failed: never trouble, since it is final.
-pub(super) fn of_failed_task(code: &str) -> Failure {
-    match failure(code, 200) {
-        // It has this name on both sides, and here it is the task's own.
+/// Returns the failure for the `errorCode` of a failed task. The failure is final, so it is never a transient one.
+pub(super) fn from_failed_task(code: &str) -> Failure {
+    match from_error_code(code, 200) {
+        // A legacy code is passed through, because here it describes the task.
         Failure::Parameters if is_legacy_code(code) => Failure::Other(code.into()),
-        // Nobody took it, or nothing that a legacy client has a word for: it was not solved.
+        // No provider took the task, or the code has no legacy equivalent: the task was not solved.
         Failure::NoProviders | Failure::TaskUnsupported | Failure::Parameters => Failure::Unsolvable,
         known => known,
     }
 }
 
-/// Whether a code can be passed to a legacy client as it stands: clients recognise an error by its prefix.
+/// Whether a code can be passed through to a legacy client. Clients recognise an error by its prefix.
 fn is_legacy_code(code: &str) -> bool {
     code.strip_prefix("ERROR_").is_some_and(|name| {
         (1..=60).contains(&name.len())

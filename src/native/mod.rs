@@ -1,6 +1,7 @@
-//! The native dialect: uCaptcha's JSON API. Pure: [`call`] writes requests, [`answer`] reads answers, [`Rate`] what they say of the limit.
+//! The native dialect: uCaptcha's JSON API. Pure: [`call`] writes requests, [`answer`] parses answers, and [`Rate`]
+//! parses their rate-limit headers.
 //!
-//! Every call is `POST /<endpoint>` with a JSON body that holds the key as `clientKey` (uCaptcha, API overview).
+//! Every call is `POST /<endpoint>` with a JSON body that contains the key as `clientKey` (uCaptcha, API overview).
 
 pub mod answer;
 pub mod call;

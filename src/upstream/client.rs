@@ -139,7 +139,7 @@ impl Sender {
                     self.connector.release_http_session(session, &*peer, Some(self.options.idle_timeout)).await;
                     return Ok(answer);
                 }
-                Err(Broken { silent: true, .. }) if reused && !repeated && call.endpoint.may_be_repeated() => {
+                Err(Broken { silent: true, .. }) if reused && !repeated && call.endpoint.is_idempotent() => {
                     repeated = true;
                 }
                 Err(Broken { what, .. }) => return Err(what),
@@ -223,7 +223,7 @@ impl Sender {
 fn rate(session: &HttpSession) -> Rate {
     let header = |name: &'static str| session.response_header()?.headers.get(name)?.to_str().ok();
     #[expect(clippy::disallowed_methods, reason = "the headers hold Unix times")]
-    Rate::read(header, Utc::now().timestamp())
+    Rate::from_headers(header, Utc::now().timestamp())
 }
 
 /// Undoes a compression that was not asked for.

@@ -288,7 +288,7 @@ impl Player {
     }
 
     async fn expect_call(&mut self, who: &str, path: &str, body: &str) -> Result<(), String> {
-        let expected = self.names.fill(&body.replace("${png}", &capgate::legacy::form::encode_base64(&png())));
+        let expected = self.names.fill(&body.replace("${png}", &capgate::legacy::base64::encode(&png())));
         let wanted = expected.clone();
         let is_it = move |pending: &Pending| pending.path == path && pending.body == wanted.as_bytes();
         if let Some(pending) = self.next_call(is_it).await {
@@ -369,8 +369,8 @@ fn sample(kind: capgate::methods::Kind) -> String {
     use capgate::methods::Kind;
     match kind {
         Kind::PageUrl | Kind::Url => "https://example.com/".to_owned(),
-        Kind::Image | Kind::Images | Kind::ImageList | Kind::Audio => capgate::legacy::form::encode_base64(&png()),
-        Kind::ImageArray => format!(r#"["{}"]"#, capgate::legacy::form::encode_base64(&png())),
+        Kind::Image | Kind::Images | Kind::ImageList | Kind::Audio => capgate::legacy::base64::encode(&png()),
+        Kind::ImageArray => format!(r#"["{}"]"#, capgate::legacy::base64::encode(&png())),
         Kind::Integer | Kind::Decimal | Kind::Flag => "1".to_owned(),
         Kind::Text | Kind::GoogleKey | Kind::Cookies | Kind::Host | Kind::Record => "sample".to_owned(),
     }

@@ -22,8 +22,8 @@ fuzz_target!(|data: &[u8]| {
     // Most rows read an answer alike, and what was rendered once need not be again.
     let mut seen = Vec::new();
     for method in TABLE.rows() {
-        polled(answer::result(&answer, method), &mut seen);
-        match answer::created(&answer, method) {
+        polled(answer::parse_task_result(&answer, method), &mut seen);
+        match answer::parse_created_task(&answer, method) {
             Ok(accepted) => {
                 assert!(accepted.native.is_some() || accepted.outcome.is_some(), "accepted, and nothing came of it");
                 if let Some(outcome) = accepted.outcome {
@@ -33,10 +33,10 @@ fuzz_target!(|data: &[u8]| {
             Err(failure) => capgate_fuzz::check_both(&Err(failure), ReplyContext::Submit),
         }
     }
-    let balance = answer::balance(&answer);
+    let balance = answer::parse_balance(&answer);
     assert!(balance.as_ref().map_or(true, |money| money.is_finite()), "{balance:?} is no money");
     capgate_fuzz::check_both(&balance.map(OpResult::Balance), ReplyContext::Balance);
-    capgate_fuzz::check_both(&answer::feedback(&answer).map(|()| OpResult::Reported), ReplyContext::Report);
+    capgate_fuzz::check_both(&answer::parse_feedback(&answer).map(|()| OpResult::Reported), ReplyContext::Report);
 });
 
 fn polled(outcome: Result<Outcome, Failure>, seen: &mut Vec<Result<Outcome, Failure>>) {
@@ -45,7 +45,7 @@ fn polled(outcome: Result<Outcome, Failure>, seen: &mut Vec<Result<Outcome, Fail
     }
     seen.push(outcome.clone());
     if let Ok(Outcome::Solved(solved)) = &outcome {
-        assert!(solved.bytes() > 0, "an answer that costs the ledger nothing");
+        assert!(solved.size_bytes() > 0, "an answer that costs the ledger nothing");
     }
     // Two, since an answer may be an empty word in a list, but a list is never empty.
     let many = OpResult::PolledMany(vec![outcome.clone(), outcome.clone()]);
