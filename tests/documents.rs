@@ -5,6 +5,8 @@ use std::path::Path;
 
 use capgate::methods::{Certainty, Kind, Method, Need, Param, Solution, Table};
 
+use crate::support::process::Process;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -146,16 +148,12 @@ fn the_sandboxs_triggers_are_documented() {
 #[tokio::test]
 async fn every_metric_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
-    let mut binary = crate::support::binary::Binary::start("run", &[]).await;
-    let response =
-        crate::support::http::request(binary.admin.expect("the admin listener"), "GET", "/metrics", &[], b"")
-            .await
-            .expect("metrics");
-    let metrics = String::from_utf8(response.body).expect("text");
+    let mut process = Process::start("run", &[]).await;
+    let metrics = process.metrics().await;
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap_or_default();
         assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
     }
     assert!(metrics.contains("# TYPE capgate_requests_total"), "{metrics}");
-    binary.stop().await;
+    process.stop().await;
 }

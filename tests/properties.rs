@@ -12,7 +12,7 @@ use capgate::native::{Answer, answer, call};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use crate::support::play::append_samples;
+use crate::support::samples::append_samples;
 
 fn limits() -> legacy::Limits {
     Config::default().legacy_limits()
