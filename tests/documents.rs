@@ -1,4 +1,4 @@
-//! Documents that are generated, or must be complete. `CAPGATE_BLESS=1 cargo test documents` writes the generated ones.
+//! Generated and complete documents. `CAPGATE_BLESS=1 cargo test documents` writes the generated ones.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -111,32 +111,32 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Compares a generated document, or the part of one between `<!-- marker -->` and `<!-- /marker -->`, with what it must
-/// be; writes it where it is asked to.
-pub(crate) fn bless(name: &str, marker: &str, must_be: &str) {
+/// Asserts that a document, or its part between `<!-- marker -->` and `<!-- /marker -->`, equals the generated text. With
+/// `CAPGATE_BLESS` in the environment, writes it instead.
+pub(crate) fn assert_generated(name: &str, marker: &str, generated: &str) {
     let path = root().join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let (open, close) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
     let around = text.split_once(&open).and_then(|(before, rest)| Some((before, rest.split_once(&close)?.1)));
-    let whole = match (marker, around) {
-        ("", _) => must_be.to_owned(),
-        (_, Some((before, after))) => format!("{before}{open}{must_be}{close}{after}"),
+    let new = match (marker, around) {
+        ("", _) => generated.to_owned(),
+        (_, Some((before, after))) => format!("{before}{open}{generated}{close}{after}"),
         (_, None) => panic!("{name} lacks {open}"),
     };
     if std::env::var_os("CAPGATE_BLESS").is_some() {
-        std::fs::write(&path, &whole).expect("written");
+        std::fs::write(&path, &new).expect("written");
         return;
     }
-    assert!(text == whole, "{name} is stale: CAPGATE_BLESS=1 cargo test --test suite");
+    assert!(text == new, "{name} is stale: CAPGATE_BLESS=1 cargo test --test suite");
 }
 
 #[test]
 fn the_method_table_is_documented() {
-    bless("docs/methods.md", "", &methods());
+    assert_generated("docs/methods.md", "", &methods());
 }
 
 #[test]
-fn the_sandboxs_triggers_are_documented() {
+fn every_sandbox_trigger_is_documented() {
     use capgate::sandbox::triggers::{KEYS, SITE_KEYS, TAKES};
     let text = std::fs::read_to_string(root().join("docs/sandbox.md")).expect("docs/sandbox.md");
     for name in KEYS.iter().map(|(name, _)| name).chain(SITE_KEYS.iter().map(|(name, _)| name)) {
