@@ -111,8 +111,8 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Asserts that a document, or its part between `<!-- marker -->` and `<!-- /marker -->`, equals the generated text. With
-/// `CAPGATE_BLESS` in the environment, writes it instead.
+/// Asserts that a document, or its part between `<!-- marker -->` and `<!-- /marker -->`, equals the generated text.
+/// With `CAPGATE_BLESS` in the environment, writes it instead.
 pub(crate) fn assert_generated(name: &str, marker: &str, generated: &str) {
     let path = root().join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_default();

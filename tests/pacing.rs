@@ -1,5 +1,5 @@
 //! Simulates the adaptive not-ready TTL and fixed ones: upstream polls against the delay from ready to seen. Generates
-//! the table and the figure of `docs/polling.md` (`CAPGATE_BLESS=1 cargo test pacing`), and asserts the documented limits.
+//! the table and figure of `docs/polling.md` (`CAPGATE_BLESS=1 cargo test pacing`) and asserts the documented limits.
 //!
 //! The simulation drives the ledger's real table with one client that polls every 250 ms, prefetches, and flights of
 //! 50 ms. Time is a plain number.

@@ -121,7 +121,7 @@ async fn a_stall_delays_every_poll_that_is_due_meanwhile() {
     assert!(delay > 5.0 * answer, "{summary}");
 }
 
-/// 0.0.0.0 is not a loopback address and still reaches only this machine, so no packet leaves it even if the guard fails.
+/// 0.0.0.0 is not a loopback address but reaches only this machine, so no packet leaves it even if the guard fails.
 #[tokio::test]
 async fn a_remote_target_needs_remote_and_confirm() {
     let victim = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,5 +1,5 @@
-//! The list of transcripts, and a test in process for each: with a scripted upstream and a clock that only the
-//! transcript moves. `wire/transcripts.rs` plays the same list against the capgate process.
+//! The list of transcripts, and an in-process test for each, with a scripted upstream and a virtual clock.
+//! `wire/transcripts.rs` plays the same list against the capgate process.
 //!
 //! `tests/transcripts/submit/json-as-multipart.txt` is the test `transcripts::submit::json_as_multipart`.
 
