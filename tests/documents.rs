@@ -1,9 +1,11 @@
-//! Documents that are generated, or must be complete. `CAPGATE_BLESS=1 cargo test documents` writes the generated ones.
+//! Generated and complete documents. `CAPGATE_BLESS=1 cargo test documents` writes the generated ones.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use capgate::methods::{Certainty, Kind, Method, Need, Param, Solution, Table};
+
+use crate::support::process::Process;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -109,32 +111,32 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Compares a generated document, or the part of one between `<!-- marker -->` and `<!-- /marker -->`, with what it must
-/// be; writes it where it is asked to.
-pub(crate) fn bless(name: &str, marker: &str, must_be: &str) {
+/// Asserts that a document, or its part between `<!-- marker -->` and `<!-- /marker -->`, equals the generated text.
+/// With `CAPGATE_BLESS` in the environment, writes it instead.
+pub(crate) fn assert_generated(name: &str, marker: &str, generated: &str) {
     let path = root().join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let (open, close) = (format!("<!-- {marker} -->\n"), format!("<!-- /{marker} -->"));
     let around = text.split_once(&open).and_then(|(before, rest)| Some((before, rest.split_once(&close)?.1)));
-    let whole = match (marker, around) {
-        ("", _) => must_be.to_owned(),
-        (_, Some((before, after))) => format!("{before}{open}{must_be}{close}{after}"),
+    let new = match (marker, around) {
+        ("", _) => generated.to_owned(),
+        (_, Some((before, after))) => format!("{before}{open}{generated}{close}{after}"),
         (_, None) => panic!("{name} lacks {open}"),
     };
     if std::env::var_os("CAPGATE_BLESS").is_some() {
-        std::fs::write(&path, &whole).expect("written");
+        std::fs::write(&path, &new).expect("written");
         return;
     }
-    assert!(text == whole, "{name} is stale: CAPGATE_BLESS=1 cargo test --test suite");
+    assert!(text == new, "{name} is stale: CAPGATE_BLESS=1 cargo test --test suite");
 }
 
 #[test]
 fn the_method_table_is_documented() {
-    bless("docs/methods.md", "", &methods());
+    assert_generated("docs/methods.md", "", &methods());
 }
 
 #[test]
-fn the_sandboxs_triggers_are_documented() {
+fn every_sandbox_trigger_is_documented() {
     use capgate::sandbox::triggers::{KEYS, SITE_KEYS, TAKES};
     let text = std::fs::read_to_string(root().join("docs/sandbox.md")).expect("docs/sandbox.md");
     for name in KEYS.iter().map(|(name, _)| name).chain(SITE_KEYS.iter().map(|(name, _)| name)) {
@@ -146,16 +148,12 @@ fn the_sandboxs_triggers_are_documented() {
 #[tokio::test]
 async fn every_metric_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
-    let mut binary = crate::support::binary::Binary::start("run", &[]).await;
-    let response =
-        crate::support::http::request(binary.admin.expect("the admin listener"), "GET", "/metrics", &[], b"")
-            .await
-            .expect("metrics");
-    let metrics = String::from_utf8(response.body).expect("text");
+    let mut process = Process::start("run", &[]).await;
+    let metrics = process.metrics().await;
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap_or_default();
         assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
     }
     assert!(metrics.contains("# TYPE capgate_requests_total"), "{metrics}");
-    binary.stop().await;
+    process.stop().await;
 }

@@ -1,9 +1,8 @@
-//! The adaptive not-ready TTL beside fixed ones, in a simulation: polls of the upstream against the delay from ready to
-//! seen. Writes the table and the figure of `docs/polling.md` (`CAPGATE_BLESS=1 cargo test pacing`), and holds it to its
-//! promises.
+//! Simulates the adaptive not-ready TTL and fixed ones: upstream polls against the delay from ready to seen. Generates
+//! the table and figure of `docs/polling.md` (`CAPGATE_BLESS=1 cargo test pacing`) and asserts the documented limits.
 //!
-//! Simulated is the table itself, by its own methods, with one client that polls every 250 ms: what a poll finds, what is
-//! asked ahead, and flights that take 50 ms. Time is a number.
+//! The simulation drives the ledger's real table with one client that polls every 250 ms, prefetches, and flights of
+//! 50 ms. Time is a plain number.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,24 +11,25 @@ use std::sync::Arc;
 use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
 use capgate::ledger::table::{Admit, FlightTicket, Moment, NextPrefetch, Options, Pacing, Table};
 use capgate::methods::{METHODS, Payload};
+use capgate::storm::schedule::Draw;
 
-use crate::documents::bless;
+use crate::documents::assert_generated;
 
-/// As in `conf/capgate.toml`.
+/// The defaults of `conf/capgate.toml`.
 const ADAPTIVE: Pacing =
     Pacing { floor_ms: 250, ceiling_ms: 5_000, poll_cost_ms: 30, polls_max: 100, life_ms: 1_800_000 };
 
 const CLIENT_EVERY_MS: u64 = 250;
 const FLIGHT_MS: u64 = 50;
-/// Tasks before those that are measured: what a gateway has seen after a minute of work.
+/// Tasks before the measured ones, from which the gateway learns: about a minute of work.
 const WARM_UP: u64 = 100;
 const TASKS: u64 = 400;
 
-/// How long tasks take.
+/// A log-normal distribution of solve times.
 struct Shape {
     name: &'static str,
     median_ms: f64,
-    /// Sigma of the log-normal distribution.
+    /// Sigma.
     spread: f64,
 }
 
@@ -45,51 +45,35 @@ fn fixed(ms: u64) -> Pacing {
     Pacing { floor_ms: ms, ceiling_ms: ms, polls_max: u16::MAX, ..ADAPTIVE }
 }
 
-/// splitmix64, as a number from 0 to 1.
-fn random(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// A log-normal number (Box and Muller).
-fn draw(shape: &Shape, state: &mut u64) -> u64 {
-    let (u, v) = (random(state).max(1e-12), random(state));
-    let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-    (shape.median_ms * (shape.spread * normal).exp()) as u64
-}
-
-/// One task: polls of the upstream, and milliseconds from ready to seen.
-fn run(table: &Table, account: &Account, id: u64, began: u64, takes_ms: u64, phase_ms: u64) -> (u64, u64) {
+/// Simulates one task. Returns the upstream polls, and the milliseconds from ready to seen.
+fn run_task(table: &Table, account: &Account, id: u64, began: u64, solve_ms: u64, phase_ms: u64) -> (u64, u64) {
     let legacy = LegacyId(id);
     table.open(legacy, account, METHODS[0][0], Moment(began)).expect("room");
     table.bind(legacy, NativeId::new("n"), Moment(began));
-    let ready_at = began + takes_ms;
+    let ready_at = began + solve_ms;
     let mut polls = 0;
-    // Flights under way, by the moment at which they land; the upstream looks half-way.
-    let mut landing: BTreeMap<u64, u64> = BTreeMap::new();
+    // Flights by the time at which they land. The upstream evaluates a poll half-way through its flight.
+    let mut landings: BTreeMap<u64, u64> = BTreeMap::new();
     let mut client_at = began + phase_ms;
     let mut now = began;
     loop {
-        let take_off = |lead: FlightTicket, polls: &mut u64, landing: &mut BTreeMap<u64, u64>| {
+        let start_flight = |ticket: FlightTicket, polls: &mut u64, landings: &mut BTreeMap<u64, u64>| {
             *polls += 1;
-            assert!(landing.insert(now + FLIGHT_MS, lead.flight).is_none(), "one flight at a time");
+            assert!(landings.insert(now + FLIGHT_MS, ticket.flight).is_none(), "two flights at a time");
         };
-        while let Some((at, flight)) = landing.first_key_value().map(|(at, flight)| (*at, *flight))
+        while let Some((at, flight)) = landings.first_key_value().map(|(at, flight)| (*at, *flight))
             && at <= now
         {
-            landing.pop_first();
+            landings.pop_first();
             let solved =
-                Solved { payload: Payload::Text("T".into()), extras: Vec::new(), cost: None, took_ms: Some(takes_ms) };
+                Solved { payload: Payload::Text("T".into()), extras: Vec::new(), cost: None, took_ms: Some(solve_ms) };
             let is_ready = ready_at + FLIGHT_MS / 2 <= at;
             let outcome = if is_ready { Outcome::Solved(Arc::new(solved)) } else { Outcome::NotReady };
             table.land(legacy, flight, Ok(outcome), Moment(now));
         }
-        let ahead = loop {
+        let prefetch_at = loop {
             match table.ahead(Moment(now)) {
-                NextPrefetch::Start(_, lead) => take_off(lead, &mut polls, &mut landing),
+                NextPrefetch::Start(_, ticket) => start_flight(ticket, &mut polls, &mut landings),
                 NextPrefetch::At(moment) => break Some(moment.0),
                 NextPrefetch::Idle => break None,
             }
@@ -97,24 +81,24 @@ fn run(table: &Table, account: &Account, id: u64, began: u64, takes_ms: u64, pha
         if now >= client_at {
             match table.admit(account, legacy, Moment(now)) {
                 Admit::Settled(_) => return (polls, now - ready_at),
-                Admit::Lead(lead) | Admit::Refresh(lead) => take_off(lead, &mut polls, &mut landing),
+                Admit::Lead(ticket) | Admit::Refresh(ticket) => start_flight(ticket, &mut polls, &mut landings),
                 Admit::Recent(_) | Admit::Stale | Admit::Follow(_) => {}
                 other => panic!("{other:?}"),
             }
             client_at += CLIENT_EVERY_MS;
         }
-        let events = [Some(client_at), ahead, landing.keys().next().copied()];
-        now = events.into_iter().flatten().min().expect("the client asks again").max(now + 1);
+        let events = [Some(client_at), prefetch_at, landings.keys().next().copied()];
+        now = events.into_iter().flatten().min().expect("the client's next poll").max(now + 1);
     }
 }
 
-struct Result {
+struct Measurement {
     polls: f64,
     median_ms: u64,
     p90_ms: u64,
 }
 
-fn simulate(pacing: Pacing, shape: &Shape) -> Result {
+fn simulate(pacing: Pacing, shape: &Shape) -> Measurement {
     let options = Options {
         pacing,
         trouble_ttl_ms: 2_000,
@@ -131,34 +115,35 @@ fn simulate(pacing: Pacing, shape: &Shape) -> Result {
     };
     let table = Table::new(options);
     let account = Account::new("A").expect("a key");
-    let (mut state, mut now, mut polls, mut delays) = (7, 0, 0, Vec::new());
+    let mut draw = Draw::new(7, 0);
+    let (mut now, mut polls, mut delays) = (0, 0, Vec::new());
     for task in 0..WARM_UP + TASKS {
-        let takes_ms = draw(shape, &mut state);
-        let phase_ms = (random(&mut state) * CLIENT_EVERY_MS as f64) as u64;
-        let (asked, delay) = run(&table, &account, task, now, takes_ms, phase_ms);
-        now += takes_ms + delay;
+        let solve_ms = draw.log_normal(shape.median_ms, shape.spread) as u64;
+        let phase_ms = (draw.uniform() * CLIENT_EVERY_MS as f64) as u64;
+        let (task_polls, delay) = run_task(&table, &account, task, now, solve_ms, phase_ms);
+        now += solve_ms + delay;
         if task >= WARM_UP {
-            polls += asked;
+            polls += task_polls;
             delays.push(delay);
         }
     }
     delays.sort_unstable();
     let at = |share: f64| delays[(delays.len() as f64 * share) as usize];
-    Result { polls: polls as f64 / TASKS as f64, median_ms: at(0.5), p90_ms: at(0.9) }
+    Measurement { polls: polls as f64 / TASKS as f64, median_ms: at(0.5), p90_ms: at(0.9) }
 }
 
 const FIXED_MS: &[u64] = &[250, 500, 1_000, 2_000, 5_000];
 
 #[test]
-fn the_adaptive_ttl_beats_every_fixed_one() {
+fn no_fixed_ttl_beats_the_adaptive_one() {
     let mut table =
         "| tasks take | TTL | polls for each task | ready → seen, median | 90 % |\n|---|---|---|---|---|\n".to_owned();
     let mut plots: Vec<Plot> = Vec::new();
     for shape in SHAPES {
         let adaptive = simulate(ADAPTIVE, shape);
-        let fixed: Vec<(u64, Result)> = FIXED_MS.iter().map(|ms| (*ms, simulate(fixed(*ms), shape))).collect();
-        let mut row = |ttl: &str, result: &Result| {
-            let Result { polls, median_ms, p90_ms } = result;
+        let fixed: Vec<(u64, Measurement)> = FIXED_MS.iter().map(|ms| (*ms, simulate(fixed(*ms), shape))).collect();
+        let mut row = |ttl: &str, result: &Measurement| {
+            let Measurement { polls, median_ms, p90_ms } = result;
             writeln!(table, "| {} | {ttl} | {polls:.1} | {median_ms} ms | {p90_ms} ms |", shape.name).expect("memory");
         };
         row("**adaptive**", &adaptive);
@@ -167,28 +152,28 @@ fn the_adaptive_ttl_beats_every_fixed_one() {
         }
         plots.push((shape.name, adaptive, fixed));
     }
-    bless("docs/polling.md", "simulation", &table);
-    bless("docs/polling.svg", "", &figure(&plots));
+    assert_generated("docs/polling.md", "simulation", &table);
+    assert_generated("docs/polling.svg", "", &figure(&plots));
     for (shape, adaptive, fixed) in &plots {
-        // Whatever is seen as early costs more, and whatever costs as little is seen later.
+        // A fixed TTL either makes more polls or shows the answer later.
         for (ms, result) in fixed {
             assert!(
                 result.polls > adaptive.polls || result.median_ms > adaptive.median_ms,
-                "{shape}: a fixed TTL of {ms} ms is as cheap and as early"
+                "{shape}: a fixed TTL of {ms} ms makes no more polls and is no later"
             );
         }
     }
-    // The promise of docs/performance.md, as far as solve times can be foretold.
+    // The target of docs/performance.md, for predictable solve times.
     for (name, adaptive, _) in plots.iter().filter(|(name, ..)| !name.contains("tail") && !name.contains("25")) {
-        let Result { polls, median_ms, .. } = adaptive;
+        let Measurement { polls, median_ms, .. } = adaptive;
         assert!(*polls <= 12.0 && *median_ms <= 400, "{name}: {polls} polls, {median_ms} ms");
     }
 }
 
-/// A shape: its name, the adaptive TTL, and fixed ones.
-type Plot = (&'static str, Result, Vec<(u64, Result)>);
+/// Name of a distribution, result of the adaptive TTL, results of the fixed ones.
+type Plot = (&'static str, Measurement, Vec<(u64, Measurement)>);
 
-/// Polls against delay, a panel for each shape.
+/// Renders polls against delay, one panel for each distribution.
 fn figure(plots: &[Plot]) -> String {
     const WIDTH: f64 = 240.0;
     const HEIGHT: f64 = 200.0;
@@ -203,7 +188,7 @@ fn figure(plots: &[Plot]) -> String {
         let most = all().map(|result| result.polls).fold(1.0, f64::max).log10().ceil();
         let latest = all().map(|result| result.median_ms as f64).fold(1.0, f64::max) * 1.1;
         // Polls on a logarithmic axis, from 1.
-        let place = |result: &Result| {
+        let place = |result: &Measurement| {
             let x = left + WIDTH * (result.polls.max(1.0).log10() / most).min(1.0);
             (x, 230.0 - HEIGHT * result.median_ms as f64 / latest)
         };

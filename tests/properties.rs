@@ -1,4 +1,4 @@
-//! Properties of the pure core, over inputs that nobody chose.
+//! Properties of the pure core over generated inputs.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use capgate::native::{Answer, answer, call};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use crate::support::play::append_samples;
+use crate::support::samples::append_samples;
 
 fn limits() -> legacy::Limits {
     Config::default().legacy_limits()
@@ -28,8 +28,8 @@ fn post(content_type: &str, body: Vec<u8>) -> Inbound {
     }
 }
 
-/// Bytes that look enough like a form to get past the first check.
-fn formish() -> impl Strategy<Value = Vec<u8>> {
+/// Bytes that resemble a form.
+fn form_like_bytes() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         Just("key=K&method=userrecaptcha&".to_owned()),
         Just("--x\r\nContent-Disposition: form-data; name=\"".to_owned()),
@@ -56,11 +56,11 @@ fn content_type() -> impl Strategy<Value = String> {
     ]
 }
 
-fn style(place: ReplyContext, notation: Notation) -> Style {
-    Style { context: place, notation, allow_any_origin: false }
+fn style(context: ReplyContext, notation: Notation) -> Style {
+    Style { context, notation, allow_any_origin: false }
 }
 
-const PLACES: [ReplyContext; 7] = [
+const CONTEXTS: [ReplyContext; 7] = [
     ReplyContext::Submit,
     ReplyContext::Get,
     ReplyContext::GetWithPrice,
@@ -106,14 +106,14 @@ fn failures() -> Vec<Failure> {
 }
 
 #[test]
-fn every_failure_has_a_code_that_clients_recognise_everywhere() {
+fn every_failure_has_a_code_that_clients_recognise() {
     for failure in failures() {
-        for place in PLACES {
-            let code = legacy::codes::code(&failure, place);
-            let is_poll = matches!(place, ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany);
-            let is_fine = code.starts_with("ERROR_") || (is_poll && code == legacy::codes::NOT_READY);
-            assert!(is_fine, "{failure:?} at {place:?} is {code}");
-            let reply = legacy::render(&Err(failure.clone()), style(place, Notation::Json));
+        for context in CONTEXTS {
+            let code = legacy::codes::code(&failure, context);
+            let is_poll = matches!(context, ReplyContext::Get | ReplyContext::GetWithPrice | ReplyContext::GetMany);
+            let is_recognisable = code.starts_with("ERROR_") || (is_poll && code == legacy::codes::NOT_READY);
+            assert!(is_recognisable, "{failure:?} in {context:?} has code {code}");
+            let reply = legacy::render(&Err(failure.clone()), style(context, Notation::Json));
             let json: Json = serde_json::from_slice(&reply.body).expect("JSON");
             assert_eq!((reply.status, &json["status"], json["request"].as_str()), (200, &Json::from(0), Some(code)));
         }
@@ -124,7 +124,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn decoding_is_total(content_type in content_type(), query in "[ -~]{0,60}", body in formish(), is_post: bool) {
+    fn every_request_is_decoded_or_refused(
+        content_type in content_type(),
+        query in "[ -~]{0,60}",
+        body in form_like_bytes(),
+        is_post: bool,
+    ) {
         for script in [Script::In, Script::Res] {
             let mut inbound = post(&content_type, body.clone());
             inbound.query = Bytes::from(query.clone().into_bytes());
@@ -138,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn native_answers_are_read_or_are_trouble(status in 200_u16..600, body in prop_oneof![
+    fn every_native_answer_is_parsed_or_a_failure(status in 200_u16..600, body in prop_oneof![
         prop::collection::vec(any::<u8>(), 0..60),
         "\\{\"errorId\":[01],\"(status|taskId|errorCode|balance)\":(\"ready\"|\"failed\"|1e999|null|\\[\\]|\"ERROR_X\")(,\"solution\":(\\{\\}|\\{\"token\":\"T\"\\}|7))?\\}".prop_map(String::into_bytes),
     ]) {
@@ -154,35 +159,49 @@ proptest! {
     }
 
     #[test]
-    fn text_and_json_carry_the_same_answer(text in "\\PC{1,40}|[|\"\\\\<>&\u{0}-\u{1f}]{1,10}", price in "0\\.[0-9]{1,6}") {
-        let solved = Solved { payload: Payload::Text(text.clone()), extras: vec![("useragent", text.clone())], cost: Some(price.clone()), took_ms: None };
+    fn text_and_json_carry_the_same_answer(
+        text in "\\PC{1,40}|[|\"\\\\<>&\u{0}-\u{1f}]{1,10}",
+        price in "0\\.[0-9]{1,6}",
+    ) {
+        let solved = Solved {
+            payload: Payload::Text(text.clone()),
+            extras: vec![("useragent", text.clone())],
+            cost: Some(price.clone()),
+            took_ms: None,
+        };
         let done = Ok(OpResult::Polled(Outcome::Solved(Arc::new(solved))));
-        for (place, expected) in [(ReplyContext::Get, format!("OK|{text}")), (ReplyContext::GetWithPrice, format!("OK|{text}|{price}"))] {
-            let reply = legacy::render(&done, style(place, Notation::Text));
+        let get = (ReplyContext::Get, format!("OK|{text}"));
+        let get_with_price = (ReplyContext::GetWithPrice, format!("OK|{text}|{price}"));
+        for (context, expected) in [get, get_with_price] {
+            let reply = legacy::render(&done, style(context, Notation::Text));
             prop_assert_eq!(&reply.body[..], expected.as_bytes());
-            let reply = legacy::render(&done, style(place, Notation::Json));
+            let reply = legacy::render(&done, style(context, Notation::Json));
             let json: Json = serde_json::from_slice(&reply.body).expect("JSON");
             prop_assert_eq!(json["request"].as_str(), Some(text.as_str()));
             prop_assert_eq!(json["useragent"].as_str(), Some(text.as_str()));
-            prop_assert_eq!(json["price"].as_str(), (place == ReplyContext::GetWithPrice).then_some(price.as_str()));
+            prop_assert_eq!(json["price"].as_str(), (context == ReplyContext::GetWithPrice).then_some(price.as_str()));
         }
     }
 
     #[test]
-    fn a_submit_writes_only_fields_that_its_row_names(extra in prop::collection::vec(("[a-z_]{1,12}", "[ -~]{0,20}"), 0..12)) {
+    fn a_submit_sends_only_the_fields_of_its_row(
+        extra in prop::collection::vec(("[a-z_]{1,12}", "[ -~]{0,20}"), 0..12),
+    ) {
         for method in Table::default().rows() {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("key", "K").append_pair("method", method.legacy[0]);
             append_samples(&mut form, method, |_| true);
             let names: Vec<&str> = method.params.iter().flat_map(|param| param.legacy.iter().copied()).collect();
-            let changes_the_row = ["key", "method", "version", "enterprise", "proxy", "proxytype", "recaptcha", "canvas",
-                "coordinatescaptcha", "textcaptcha", "selectionMode", "provider"];
-            let known = |name: &str| names.contains(&name) || changes_the_row.contains(&name);
+            let selects_the_row = [
+                "key", "method", "version", "enterprise", "proxy", "proxytype", "recaptcha", "canvas",
+                "coordinatescaptcha", "textcaptcha", "selectionMode", "provider",
+            ];
+            let known = |name: &str| names.contains(&name) || selects_the_row.contains(&name);
             form.extend_pairs(extra.iter().filter(|(name, _)| !known(name)));
             let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
             let request = legacy::decode(Script::In, &inbound, &limits());
             let Ok((account, Op::Submit(tasks))) = request.op else {
-                return Err(TestCaseError::fail(format!("{} was not understood: {:?}", method.name, request.op)));
+                return Err(TestCaseError::fail(format!("{} was not decoded: {:?}", method.name, request.op)));
             };
             prop_assert_eq!((tasks.len(), tasks[0].method.name), (1, method.name));
             check_fields(method, &call::create_task(&account, &tasks[0]).body)?;
@@ -201,7 +220,7 @@ fn check_fields(method: &Method, body: &[u8]) -> Result<(), TestCaseError> {
             || method.params.iter().any(|param| {
                 param.native.split('.').next() == Some(name) && (param.native == name || value.is_object())
             });
-        prop_assert!(is_named, "{} writes {}", method.name, name);
+        prop_assert!(is_named, "{} sends {}", method.name, name);
     }
     Ok(())
 }
@@ -212,13 +231,13 @@ fn an_account_is_never_printed() {
     let op = Op::Balance;
     assert!(!format!("{account:?} {op:?} {:?}", call::get_balance(&account)).contains("c0ffee"));
     for bad in ["", " ", "a b", "\u{e9}", &"a".repeat(129)] {
-        assert_eq!(Account::new(bad).expect_err("no key"), Failure::KeyMalformed);
+        assert_eq!(Account::new(bad).expect_err("a malformed key"), Failure::KeyMalformed);
     }
 }
 
-/// Every row, from a legacy submit over the sandbox's answer to both renderings: they carry the same answer.
+/// Runs a submit of every row through decoding, the sandbox, and both renderings.
 #[test]
-fn every_row_is_answered_alike_in_both_notations() {
+fn every_row_has_the_same_answer_in_text_and_json() {
     let sandbox = capgate::sandbox::Sandbox::new(capgate::sandbox::Options {
         solve_ms: 0,
         ..Config::default().sandbox_options()
@@ -229,7 +248,7 @@ fn every_row_is_answered_alike_in_both_notations() {
         append_samples(&mut form, method, |need| need == capgate::methods::Need::Required);
         let inbound = post("application/x-www-form-urlencoded", form.finish().into_bytes());
         let Ok((account, Op::Submit(tasks))) = legacy::decode(Script::In, &inbound, &limits()).op else {
-            panic!("{} was not understood", method.name);
+            panic!("{} was not decoded", method.name);
         };
         let reply = sandbox.answer("/createTask", &call::create_task(&account, &tasks[0]).body, 0);
         let answer = Answer::new(reply.status, Bytes::from(reply.body.clone()));
@@ -237,27 +256,27 @@ fn every_row_is_answered_alike_in_both_notations() {
             answer::parse_created_task(&answer, method).unwrap_or_else(|why| panic!("{}: {why:?}", method.name));
         let outcome = accepted.outcome.unwrap_or_else(|| panic!("{}: {}", method.name, reply.body));
         assert!(matches!(outcome, Outcome::Solved(_)), "{}: {outcome:?}", method.name);
-        let said =
+        let render =
             |notation| legacy::render(&Ok(OpResult::Polled(outcome.clone())), style(ReplyContext::Get, notation)).body;
-        let text = String::from_utf8(said(Notation::Text).to_vec()).expect("text");
+        let text = String::from_utf8(render(Notation::Text).to_vec()).expect("text");
         let text = text.strip_prefix("OK|").unwrap_or_else(|| panic!("{}: {text}", method.name));
-        let json: Json = serde_json::from_slice(&said(Notation::Json)).expect("JSON");
+        let json: Json = serde_json::from_slice(&render(Notation::Json)).expect("JSON");
         match &json["request"] {
             Json::String(same) => assert_eq!(text, same, "{}", method.name),
-            // Places are composed in text; each number of the structure stands there, in its order.
-            structure if text.starts_with("coordinates:") => {
-                let numbers: Vec<&str> = structure
+            // Text composes coordinates; it contains the numbers of the JSON list in the same order.
+            list if text.starts_with("coordinates:") => {
+                let numbers: Vec<&str> = list
                     .as_array()
                     .expect("a list")
                     .iter()
                     .flat_map(|point| [&point["x"], &point["y"]])
-                    .map(|n| n.as_str().expect("a text"))
+                    .map(|number| number.as_str().expect("a string"))
                     .collect();
-                let said: Vec<&str> =
+                let found: Vec<&str> =
                     text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).collect();
-                assert_eq!(said, numbers, "{}", method.name);
+                assert_eq!(found, numbers, "{}", method.name);
             }
-            structure => assert_eq!(&serde_json::from_str::<Json>(text).expect("JSON"), structure, "{}", method.name),
+            object => assert_eq!(&serde_json::from_str::<Json>(text).expect("JSON"), object, "{}", method.name),
         }
     }
 }

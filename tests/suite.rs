@@ -1,4 +1,4 @@
-//! All tests that need the whole crate, in one binary. `tests/README.md` says what is where.
+//! All integration tests, in one binary. `tests/README.md` lists the files.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test that cannot go on says so by panicking, and may look at the clock and the environment"
+    reason = "tests fail by panicking, and may read the clock and the environment"
 )]
 
 mod architecture;

@@ -1,4 +1,4 @@
-//! `capgate translate`: what an operator reads when an integration misbehaves.
+//! `capgate translate`: its output for requests, upstream answers and errors.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -9,16 +9,16 @@ fn translate(arguments: &[&str], stdin: &[u8]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capgate"));
     command.arg("translate").args(arguments).env_clear();
     let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
-    child.stdin.take().expect("a pipe").write_all(stdin).expect("written");
-    let output = child.wait_with_output().expect("an end");
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
-    assert!(!text.contains("c0ffee"), "the key is shown: {text}");
-    (output.status.code().expect("a code"), text)
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run capgate");
+    child.stdin.take().expect("a piped stdin").write_all(stdin).expect("written");
+    let output = child.wait_with_output().expect("the output");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+    assert!(!text.contains("c0ffee"), "the key is printed: {text}");
+    (output.status.code().expect("an exit code"), text)
 }
 
 #[test]
-fn a_submit_shows_its_call_and_what_the_client_is_told() {
+fn a_submit_shows_its_upstream_call_and_both_replies() {
     let url = format!("https://2captcha.com/in.php?key={KEY}&method=turnstile&sitekey=S&pageurl=https://e.com&shoe=43");
     let (code, text) = translate(&[&url], b"");
     assert_eq!(code, 0);
@@ -57,21 +57,21 @@ fn a_refusal_names_the_parameter_and_the_rule() {
         ),
         ("method=nonsense", "refused:   method: missing or in no row", "ERROR_BAD_PARAMETERS"),
     ];
-    for (query, rule, told) in cases {
-        let (code, text) = translate(&[&format!("/in.php?key={KEY}&{query}")], b"");
-        assert!(code == 0 && text.contains(rule) && text.contains(told), "{query}: {text}");
+    for (query, rule, code) in cases {
+        let (exit_code, text) = translate(&[&format!("/in.php?key={KEY}&{query}")], b"");
+        assert!(exit_code == 0 && text.contains(rule) && text.contains(code), "{query}: {text}");
     }
     let (code, text) = translate(&["/other.php?key=x"], b"");
     assert!(code == 1 && text.contains("/other.php"), "{text}");
 }
 
 #[test]
-fn failures_and_changed_rows_read_as_the_gateway_reads_them() {
+fn failures_depend_on_the_row_and_overrides_apply() {
     let poll = format!("/res.php?key={KEY}&action=get&id=7");
     let failed = r#"{"errorId":0,"status":"failed","errorCode":"ERROR_SITEKEY"}"#;
-    for (row, told) in [("hcaptcha", "ERROR_CAPTCHA_UNSOLVABLE"), ("recaptcha_v2", "ERROR_GOOGLEKEY")] {
+    for (row, code) in [("hcaptcha", "ERROR_CAPTCHA_UNSOLVABLE"), ("recaptcha_v2", "ERROR_GOOGLEKEY")] {
         let (_, text) = translate(&[&poll, "--answer", failed, "--row", row], b"");
-        assert!(text.contains(&format!("text:      {told}\n")), "{row}: {text}");
+        assert!(text.contains(&format!("text:      {code}\n")), "{row}: {text}");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("c.toml").display().to_string();
@@ -82,7 +82,7 @@ fn failures_and_changed_rows_read_as_the_gateway_reads_them() {
 }
 
 #[test]
-fn raw_requests_bodies_and_polls_are_read() {
+fn raw_requests_bodies_and_polls_are_decoded() {
     let raw = format!(
         "POST /res.php?json=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n\
          {{\"key\":\"{KEY}\",\"action\":\"get\",\"id\":7}}"

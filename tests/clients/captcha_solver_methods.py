@@ -1,6 +1,6 @@
-"""captcha-solver, unmodified: each of its backends that speaks in.php and res.php, and every method.
+"""captcha-solver, unmodified: every backend for in.php and res.php, and every method.
 
-The first two speak clear HTTP to the names that they have built in, the third to an address that it is given.
+The first two backends send plain HTTP to hard-coded hosts, the third to a configured URL.
 """
 
 import os
@@ -8,14 +8,14 @@ import os
 from captcha_solver import CaptchaSolver
 from captcha_solver.error import BalanceTooLow, SolutionNotReady
 
-from support import IMAGE, KEY, Checks, covers, is_id, is_text, lead_to_gateway, public
+from support import IMAGE, KEY, Checks, assert_covers, assert_id, assert_text, public, redirect_to_gateway
 
-lead_to_gateway()
+redirect_to_gateway()
 OPTIONS = {"phrase": 1, "regsense": 1, "min_len": 4, "textinstructions": "red & yellow"}
 BACKENDS = {"2captcha": {}, "rucaptcha": {}, "antigate": {"service_url": f"http://{os.environ['GATEWAY_HTTP']}"}}
 
 checks = Checks("captcha-solver")
-covers(public(CaptchaSolver), {"setup_network_config", "submit_captcha", "check_solution", "solve_captcha"})
+assert_covers(public(CaptchaSolver), {"setup_network_config", "submit_captcha", "check_solution", "solve_captcha"})
 
 
 def make(backend, key=KEY):
@@ -26,11 +26,10 @@ def step_by_step(backend):
     solver = make(backend)
     solver.setup_network_config(timeout=10)
     number = solver.submit_captcha(IMAGE)
-    is_id(number)
-    # An image takes a second.
+    assert_id(number)
     for _ in range(100):
         try:
-            is_text(solver.check_solution(number))
+            assert_text(solver.check_solution(number))
             return
         except SolutionNotReady:
             pass
@@ -47,8 +46,8 @@ def without_money(backend):
 
 def add(backend):
     def solve():
-        is_text(make(backend).solve_captcha(IMAGE, recognition_delay=1))
-        is_text(make(backend).solve_captcha(IMAGE, recognition_delay=1, **OPTIONS))
+        assert_text(make(backend).solve_captcha(IMAGE, recognition_delay=1))
+        assert_text(make(backend).solve_captcha(IMAGE, recognition_delay=1, **OPTIONS))
 
     checks.add(f"base64, {backend}", solve)
     checks.add(f"get, {backend}", lambda: step_by_step(backend))

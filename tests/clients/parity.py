@@ -1,8 +1,8 @@
-"""The table of what works with which library, made of the lines that a run printed.
+"""Builds the table of supported methods per library from the output of a run.
 
-    python3 parity.py said.txt             prints it
-    python3 parity.py said.txt --write     writes it between the markers of the README in the project's root
-    python3 parity.py said.txt --check     exits with 1, and the difference, unless it stands there
+    python3 parity.py results.txt             prints it
+    python3 parity.py results.txt --write     writes it between the markers of the README in the project's root
+    python3 parity.py results.txt --check     prints the difference to the README and exits with 1 if there is one
 """
 
 import argparse
@@ -15,8 +15,8 @@ README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 BEGIN = "<!-- parity -->"
 END = "<!-- /parity -->"
 
-# Rows, in their order, and what else clients call them. Names are compared without case, spaces and punctuation, and
-# with what follows them left out. What is not here gets a row of its own, at the end.
+# Rows in their order, each with its aliases. The comparison ignores case, spaces, punctuation and any details after the
+# name. An unknown name gets a row at the end.
 ROWS = {
     "post": ["normal", "image", "method=post"],
     "base64": ["normal base64", "image base64"],
@@ -82,17 +82,17 @@ def squash(name):
 
 NAMES = {squash(name): row for row, others in ROWS.items() for name in [row, *others]}
 
-# Every client polls with it; a row would only tell which checks say so.
+# Every client polls, so a row would only show which checks print it.
 LEFT_OUT = "get"
 
-# The gateway's own lines belong to no library.
+# The lines of the gateway and the setup belong to no library.
 LINE = re.compile(r"(ok  |lack|FAIL) (?!gateway:|setup:)([^:]+): ([^,:]+)")
-# The worst that was said of a method counts.
+# In order of precedence: the worst result of a method counts.
 CELLS = {"FAIL": "fails", "lack": "no", "ok  ": "yes"}
 
 
 def row_of(name):
-    """The row of the longest beginning that is a known name: the rest are details."""
+    """Returns the row of the longest known prefix; the rest of the name is details."""
     words = name.split()
     for count in range(len(words), 0, -1):
         row = NAMES.get(squash(" ".join(words[:count])))
@@ -102,11 +102,11 @@ def row_of(name):
 
 
 def table(text):
-    said = {}
+    results = {}
     libraries = {}
     for line in text.splitlines():
         match = LINE.match(line)
-        # A refusal that is as it should be does not show that the method works.
+        # An expected refusal does not prove that the method works.
         if match is None or (line.startswith("ok") and "ERROR_" in line):
             continue
         result, library, name = match.groups()
@@ -114,37 +114,37 @@ def table(text):
         if row == LEFT_OUT:
             continue
         libraries[library] = None
-        said.setdefault(row, {}).setdefault(library, set()).add(CELLS[result])
+        results.setdefault(row, {}).setdefault(library, set()).add(CELLS[result])
     libraries = sorted(libraries, key=lambda library: library.lower().lstrip("@"))
     order = {row: number for number, row in enumerate(ROWS)}
     lines = ["| | " + " | ".join(libraries) + " |", "|---|" + "---|" * len(libraries)]
-    for row in sorted(said, key=lambda row: (order.get(row, len(order)), row)):
-        words = [said[row].get(library, ()) for library in libraries]
-        cells = [next((word for word in CELLS.values() if word in heard), "") for heard in words]
+    for row in sorted(results, key=lambda row: (order.get(row, len(order)), row)):
+        found = [results[row].get(library, ()) for library in libraries]
+        cells = [next((cell for cell in CELLS.values() if cell in cells), "") for cells in found]
         lines.append(f"| `{row}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("said", type=pathlib.Path)
+    parser.add_argument("results", type=pathlib.Path)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    made = table(arguments.said.read_text(encoding="utf-8", errors="replace"))
+    new = table(arguments.results.read_text(encoding="utf-8", errors="replace"))
     if not (arguments.write or arguments.check):
-        print(made)
+        print(new)
         return
     text = README.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
-    there, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not begin or not end:
         sys.exit(f"README.md has no {BEGIN} … {END}")
     if arguments.write:
-        README.write_text(f"{before}{begin}\n{made}\n{end}{after}", encoding="utf-8")
+        README.write_text(f"{before}{begin}\n{new}\n{end}{after}", encoding="utf-8")
         return
-    stands, said = there.strip().split("\n"), made.split("\n")
-    difference = list(difflib.unified_diff(stands, said, "README.md", "this run", lineterm=""))
+    old, new = old.strip().split("\n"), new.split("\n")
+    difference = list(difflib.unified_diff(old, new, "README.md", "this run", lineterm=""))
     if difference:
         sys.exit("\n".join(difference))
 

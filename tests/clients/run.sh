@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# End-to-end test: one gateway with its embedded sandbox, and real clients that talk HTTPS to it.
+# End-to-end test: real clients against one gateway with its embedded sandbox, over HTTPS and plain HTTP.
 #
 #   bash tests/clients/run.sh [path-to-capgate-binary]
 #
-# Prints a line per check, and `N passed, N failed` as the last one; exits with 1 if anything failed.
+# Prints one line per check, then `N passed, N failed`. Exits with 1 if a check failed.
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 binary=${1:-$root/target/debug/capgate}
 venv=$root/target/clients/venv
-# A copy of all that is printed, for parity.py.
-said=$root/target/clients/said.txt
+# A copy of the output, for parity.py.
+results=$root/target/clients/results.txt
 passed=0
 failed=0
 gateway=
 work=
-# Of each client: its name, and the id of what runs it.
+# Name and process id of each client.
 names=()
-runners=()
+pids=()
 
-# By bash's own list of jobs: an id alone may by now be another process's.
+# Uses bash's list of jobs, because the system may have reused the process id.
 is_running() {
     jobs -rp | grep -qx "${1:-$gateway}"
 }
 
 finish() {
-    local status=$? runner
-    # Only when the run was cut short: a run that got to its end has waited for the clients and stopped the gateway.
-    for runner in "${runners[@]}"; do
-        # It is timeout, which hands the signal on to all that it started.
-        is_running "$runner" && kill -TERM "$runner" 2>/dev/null
+    local status=$? pid
+    # After a complete run there are no processes left.
+    for pid in "${pids[@]}"; do
+        # This is `timeout`, which forwards the signal.
+        is_running "$pid" && kill -TERM "$pid" 2>/dev/null
     done
     if [ -n "$gateway" ] && is_running; then
         { kill -KILL "$gateway" && wait "$gateway"; } 2>/dev/null
@@ -45,7 +45,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say() {
-    echo "$*" | tee -a "$said"
+    echo "$*" | tee -a "$results"
 }
 
 count() {
@@ -63,7 +63,7 @@ fail() {
     say "FAIL $*"
 }
 
-# For what leaves nothing to test.
+# Ends the run if there is nothing to test.
 give_up() {
     fail "setup: $*"
     count
@@ -86,59 +86,60 @@ need() {
     "$@" >/dev/null 2>&1 || give_up "$package is installed, and still this fails: $*"
 }
 
-# start NAME COMMAND... starts a client beside the others, for their waiting between polls takes most of the time.
+# start NAME COMMAND... starts a client in the background, because clients mostly wait between polls.
 start() {
     local name=$1
     shift
     timeout -k 5 150 "$@" >"$work/$name.out" 2>&1 &
     names+=("$name")
-    runners+=("$!")
+    pids+=("$!")
 }
 
-# await_clients waits for each, prints its lines and counts them. One that ends badly without saying so counts as failed.
+# await_clients waits for all clients, prints and counts their lines. A client that fails without a FAIL line counts as
+# one.
 await_clients() {
     local at name status oks fails
     for at in "${!names[@]}"; do
         name=${names[$at]}
-        wait "${runners[$at]}"
+        wait "${pids[$at]}"
         status=$?
-        tee -a "$said" <"$work/$name.out"
+        tee -a "$results" <"$work/$name.out"
         oks=$(grep -c '^ok ' "$work/$name.out")
         fails=$(grep -c '^FAIL ' "$work/$name.out")
         passed=$((passed + oks))
         failed=$((failed + fails))
         if [ "$fails" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$oks" -eq 0 ]; }; then
-            fail "$name: ended with exit code $status after $oks checks (124: it took too long)"
+            fail "$name: ended with exit code $status after $oks checks (124: timeout)"
         fi
     done
-    runners=()
+    pids=()
 }
 
-if ! { mkdir -p "$root/target/clients" && : >"$said"; }; then
+if ! { mkdir -p "$root/target/clients" && : >"$results"; }; then
     echo "FAIL setup: no directory target/clients"
     exit 1
 fi
-[ -x "$binary" ] || give_up "$binary is no program; build it with cargo build, or name another one"
+[ -x "$binary" ] || give_up "$binary is not executable; build it with cargo build, or pass another path"
 need curl curl --version
 need jq jq --version
 need python3 python3 --version
 need python3-venv python3 -c 'import venv, ensurepip'
 
-# An environment whose pip does not work was left half made, or its Python is gone.
+# Without a working pip the environment is incomplete, or its Python was removed.
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    say "setup: making a Python environment in target/clients/venv"
-    python3 -m venv --clear "$venv" || give_up "no Python environment"
+    say "setup: creating a Python environment in target/clients/venv"
+    python3 -m venv --clear "$venv" || give_up "cannot create a Python environment"
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt" \
     || give_up "pip cannot install requirements.txt"
 
-work=$(mktemp -d "$root/target/clients/run.XXXXXX") || give_up "no directory to work in"
-# Makes server.pem, server.key and client.pem, which is the CA's certificate.
+work=$(mktemp -d "$root/target/clients/run.XXXXXX") || give_up "cannot create a temporary directory"
+# Writes server.pem, server.key and client.pem (the CA's certificate).
 "$venv/bin/python" -m trustme --quiet --dir "$work" --identities \
-    localhost 127.0.0.1 2captcha.com rucaptcha.com api.2captcha.com || give_up "no test certificates"
+    localhost 127.0.0.1 2captcha.com rucaptcha.com api.2captcha.com || give_up "cannot create test certificates"
 
-# An empty environment, so that no setting of another gateway leaks in. "Not ready" is remembered for less than the
-# clients' polling interval, so that the first poll after the solution finds it.
+# An empty environment, so that no setting leaks in. "Not ready" is cached for less than the clients' polling interval,
+# so that the first poll after the solution finds it.
 env -i \
     CAPGATE_LISTEN_HTTP=127.0.0.1:0 CAPGATE_LISTEN_HTTPS=127.0.0.1:0 CAPGATE_LISTEN_ADMIN=127.0.0.1:0 \
     CAPGATE_TLS_CERT="$work/server.pem" CAPGATE_TLS_KEY="$work/server.key" \
@@ -146,7 +147,7 @@ env -i \
     "$binary" run >"$work/gateway.log" 2>"$work/gateway.err" &
 gateway=$!
 
-# The port that a listener got, from the gateway's log. The last line may be half written, hence fromjson?.
+# Reads the port of a listener from the gateway's log. `fromjson?` skips an incomplete last line.
 port_of() {
     jq -rR --arg listener "$1" \
         'fromjson? | select(.message == "listening" and .listener == $listener) | .address | split(":") | last' \
@@ -157,7 +158,7 @@ http=
 for _ in $(seq 100); do
     https=$(port_of https)
     http=$(port_of http)
-    # The listener of the admin pages comes last.
+    # The admin listener starts last.
     [ -n "$https" ] && [ -n "$http" ] && [ -n "$(port_of admin)" ] && break
     is_running || break
     sleep 0.2
@@ -167,25 +168,25 @@ if [ -z "$https" ] || [ -z "$http" ]; then
     give_up "the gateway does not listen"
 fi
 
-# What a client gets: where the gateway is, the CA as each HTTP library looks for it (requests, Python's ssl for httpx,
-# curl), no proxy on the way, and a home without settings of the user's.
+# The environment of the clients: the gateway's addresses, the CA for each HTTP library (requests, Python's ssl for
+# httpx, curl), no proxy, and a home directory without user settings.
 export GATEWAY_HTTPS="localhost:$https" GATEWAY_HTTP="localhost:$http" CA_FILE="$work/client.pem"
 export REQUESTS_CA_BUNDLE="$work/client.pem" SSL_CERT_FILE="$work/client.pem" CURL_CA_BUNDLE="$work/client.pem"
 export NO_PROXY='*' no_proxy='*' HOME="$work" PYTHONDONTWRITEBYTECODE=1
 
-# The clients, one line each.
+# The clients.
 for script in two_captcha_python two_captcha_python_methods solvecaptcha_python rucaptcha unicaps_methods \
     captchatools_methods captcha_solver_methods twocaptchaapi_methods; do
     start "$script" "$venv/bin/python" "$here/$script.py"
 done
 start seed-script bash "$here/seed-script.sh"
-# The table of the README holds the columns of all clients, so it is compared only after a run of all.
+# The table in the README has a column for each client, so it is only checked after a complete run.
 complete=yes
 if [ -f "$here/node/run.sh" ]; then
     if node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; then
         start node bash "$here/node/run.sh"
     else
-        say "setup: node or npm is missing; the npm clients are left out"
+        say "setup: node or npm is missing; the npm clients are skipped"
         complete=
     fi
 fi
@@ -198,7 +199,7 @@ for _ in $(seq 100); do
     is_running || break
     sleep 0.2
 done
-# One that is still there after 20 seconds is killed, which shows in its exit code.
+# After 20 seconds it is killed, which the exit code shows.
 if is_running; then
     kill -KILL "$gateway"
 fi
@@ -210,7 +211,7 @@ if [ "$status" -eq 0 ]; then
 else
     fail "gateway: ended with exit code $status on SIGTERM"
 fi
-# Only while it served: Pingora's listeners may call their own end an error.
+# Only up to the drain: Pingora's listeners may log their own end as an error.
 errors=$(sed '/"message":"draining"/,$d' "$work/gateway.log" | grep -vE '"level":"(access|info|warn)"')
 if [ -n "$errors" ] || [ -s "$work/gateway.err" ]; then
     fail "gateway: logged an error, or wrote to standard error"
@@ -220,14 +221,15 @@ fi
 
 if [ "$failed" -gt 0 ]; then
     cat "$work/gateway.log" "$work/gateway.err" >"$root/target/clients/gateway.log"
-    say "what the gateway said: target/clients/gateway.log"
+    say "log of the gateway: target/clients/gateway.log"
 fi
 if [ -n "$complete" ] && grep -q '<!-- /parity -->' "$root/README.md"; then
-    if difference=$("$venv/bin/python" "$here/parity.py" "$said" --check 2>&1); then
-        ok "gateway: README.md has the table of this run"
+    if difference=$("$venv/bin/python" "$here/parity.py" "$results" --check 2>&1); then
+        ok "gateway: README.md contains the table of this run"
     else
         say "$difference"
-        fail "gateway: README.md has another table; python3 tests/clients/parity.py target/clients/said.txt --write"
+        fail "gateway: the table in README.md is stale:" \
+            "python3 tests/clients/parity.py target/clients/results.txt --write"
     fi
 fi
 count

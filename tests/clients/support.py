@@ -1,4 +1,4 @@
-"""What the scripts of the Python libraries share: sample input, what answers look like, and running checks at once.
+"""Shared by the scripts of the Python libraries: sample input, assertions on answers, and a concurrent check runner.
 
 run.sh sets GATEWAY_HTTPS and GATEWAY_HTTP (host:port) and HOME, a directory to write to.
 """
@@ -13,46 +13,46 @@ import re
 import socket
 import time
 
-# Some libraries refuse a key of another length than 32.
+# Some libraries require a key of 32 characters.
 KEY = "clients0test1clients2test3client"
 PAGE = "https://example.com/login"
 AGENT = "Agent/1.0 (x; y)"
-# The sandbox's, per account.
+# Initial balance of each sandbox account.
 BALANCE = 50.25
 
-# The gateway looks at the first bytes and the size.
+# The gateway checks the first bytes and the size.
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(112)
 IMAGE_TEXT = base64.b64encode(IMAGE).decode()
 AUDIO_TEXT = base64.b64encode(b"ID3" + bytes(150)).decode()
 
-# Names that libraries have built in.
+# Hosts that libraries hard-code.
 SERVICE_NAMES = ("2captcha.com", "rucaptcha.com", "api.2captcha.com")
 
-# Longest that all checks of a script may take together.
+# Timeout of all checks of a script.
 SECONDS_MAX = 90
 
 
 def sample(name, content=IMAGE):
-    """A file with this content, of this script alone."""
+    """Writes a file with this content, private to this script, and returns its path."""
     path = os.path.join(os.environ["HOME"], f"{os.getpid()}-{name}")
     with open(path, "wb") as file:
         file.write(content)
     return path
 
 
-def lead_to_gateway():
-    """Makes the built-in names lead to the gateway, in this process only, and nothing else than loopback reachable.
+def redirect_to_gateway():
+    """Redirects the hard-coded hosts to the gateway and blocks all hosts outside loopback, in this process only.
 
-    The libraries stay as they are: they look the name up, connect to port 80 or 443, and check the certificate's name.
+    The libraries are unmodified: they resolve the name, connect to port 80 or 443, and verify the certificate's name.
     """
     ports = {80: os.environ["GATEWAY_HTTP"], 443: os.environ["GATEWAY_HTTPS"]}
     ports = {public: int(address.rsplit(":", 1)[1]) for public, address in ports.items()}
-    look_up = socket.getaddrinfo
+    resolve = socket.getaddrinfo
     connect = socket.socket.connect
 
     def getaddrinfo(host, *arguments, **more):
         name = host.decode() if isinstance(host, bytes) else host
-        return look_up("127.0.0.1" if name in SERVICE_NAMES else host, *arguments, **more)
+        return resolve("127.0.0.1" if name in SERVICE_NAMES else host, *arguments, **more)
 
     def connect_to_loopback(self, address):
         if self.family in (socket.AF_INET, socket.AF_INET6):
@@ -65,25 +65,25 @@ def lead_to_gateway():
     socket.socket.connect = connect_to_loopback
 
 
-def equal(got, wanted):
+def assert_equal(got, wanted):
     if got != wanted:
         raise AssertionError(f"got {got!r}, not {wanted!r}")
 
 
-def is_id(text):
-    # The legacy service's ids are numbers, and some clients store them as such.
+def assert_id(text):
+    # Some clients store the id as a number, as the legacy service issues it.
     if not re.fullmatch(r"[0-9]+", str(text)):
-        raise AssertionError(f"{text!r} is no id")
+        raise AssertionError(f"{text!r} is not an id")
 
 
-def is_money(got):
-    # The protocol prints four decimals. Other checks may spend from the same account.
+def assert_money(got):
+    # Other checks may spend from the same account.
     if not isinstance(got, float) or not BALANCE - 1 < got <= BALANCE:
         raise AssertionError(f"got {got!r}, not about {BALANCE}")
 
 
-def looks_like(pattern):
-    """A check of a text, with {} for the sandbox's token."""
+def assert_matches(pattern):
+    """Returns an assertion that a text matches. {} stands for a sandbox token."""
     pattern = pattern.replace("{}", "SANDBOX-[0-9a-f-]{36}")
 
     def check(answer):
@@ -93,12 +93,12 @@ def looks_like(pattern):
     return check
 
 
-def holds(*names):
-    """A check of an object: these members, each with something in it. Text notation has it as JSON."""
+def assert_members(*names):
+    """Returns an assertion that an object has exactly these members, none of them empty. Text notation sends JSON."""
 
     def check(answer):
         members = json.loads(answer) if isinstance(answer, str) else answer
-        equal(sorted(members), sorted(names))
+        assert_equal(sorted(members), sorted(names))
         for name, value in members.items():
             if value in (None, ""):
                 raise AssertionError(f"{name} is empty in {members!r}")
@@ -109,28 +109,30 @@ def holds(*names):
 POINTS = [{"x": "39", "y": "59"}, {"x": "252", "y": "72"}]
 
 
-def is_points(answer):
-    """Text notation has points in a language of its own, JSON a list."""
-    equal(answer, "coordinates:x=39,y=59;x=252,y=72" if isinstance(answer, str) else POINTS)
+def assert_points(answer):
+    """Points are `coordinates:x=…` in text notation and a list in JSON."""
+    assert_equal(answer, "coordinates:x=39,y=59;x=252,y=72" if isinstance(answer, str) else POINTS)
 
 
-is_token = looks_like("{}")
-is_text = looks_like("SANDBOX")
-is_angle = looks_like("40")
-is_cells = looks_like("click:3/8/9")
-is_lines = looks_like("canvas:5,5,3,91;7,7;")
-is_geetest = holds("challenge", "validate", "seccode", "geetest_challenge", "geetest_validate", "geetest_seccode")
-is_geetest_v4 = holds("captcha_id", "lot_number", "pass_token", "gen_time", "captcha_output")
-is_capy = holds("captchakey", "challengekey", "answer")
-is_lemin = holds("answer", "challenge_id")
-is_amazon = holds("captcha_voucher", "existing_token")
-is_tencent = holds("appid", "ret", "ticket", "randstr")
-is_vkimage = holds("best_step", "answer")
+assert_token = assert_matches("{}")
+assert_text = assert_matches("SANDBOX")
+assert_angle = assert_matches("40")
+assert_cells = assert_matches("click:3/8/9")
+assert_lines = assert_matches("canvas:5,5,3,91;7,7;")
+assert_geetest = assert_members(
+    "challenge", "validate", "seccode", "geetest_challenge", "geetest_validate", "geetest_seccode"
+)
+assert_geetest_v4 = assert_members("captcha_id", "lot_number", "pass_token", "gen_time", "captcha_output")
+assert_capy = assert_members("captchakey", "challengekey", "answer")
+assert_lemin = assert_members("answer", "challenge_id")
+assert_amazon = assert_members("captcha_voucher", "existing_token")
+assert_tencent = assert_members("appid", "ret", "ticket", "randstr")
+assert_vkimage = assert_members("best_step", "answer")
 
 
-def covers(wanted, covered):
-    """Fails when a library has public methods that no check calls, or when one that is called is gone."""
-    equal(sorted(set(covered)), sorted(set(wanted)))
+def assert_covers(wanted, covered):
+    """Fails if a library has a public method without a check, or if a checked method is missing."""
+    assert_equal(sorted(set(covered)), sorted(set(wanted)))
 
 
 def public(kind):
@@ -138,20 +140,20 @@ def public(kind):
 
 
 class Checks:
-    """Checks of one library, each under the name that is printed: the legacy method or action, then details."""
+    """Checks of one library. The printed name of a check is the legacy method or action, then details."""
 
     def __init__(self, library):
         self.library = library
         self.checks = []
 
     def add(self, name, function, lacking=None):
-        """`lacking` is the code by which the gateway refuses what it does not offer. It is printed, and no failure;
-        without that code the check has to succeed as any other."""
+        """`lacking` is the code with which the gateway refuses an unsupported method. A check that fails with this code
+        is printed as `lack` and does not count as a failure."""
         self.checks.append((name, function, lacking))
 
     def run(self):
-        """Runs all at once, coroutine functions in one event loop and others in a thread each, so that the waiting
-        between polls costs once. Ends the process, with 1 if any check failed."""
+        """Runs all checks concurrently, because they mostly wait between polls: coroutine functions in one event loop,
+        others in a thread each. Ends the process, with exit code 1 if a check failed."""
         deadline = time.monotonic() + SECONDS_MAX
         loop = asyncio.new_event_loop()
         threads = concurrent.futures.ThreadPoolExecutor(max_workers=len(self.checks) + 1)
@@ -168,14 +170,14 @@ class Checks:
             try:
                 future.result(timeout=max(0.0, deadline - time.monotonic()))
             except Exception as error:
-                said = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-                if lacking and lacking in said:
+                message = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+                if lacking and lacking in message:
                     print(f"lack {name}, {lacking}", flush=True)
                 else:
                     failures += 1
-                    # One line per check, whatever stands in the error.
-                    print(f"FAIL {name}: {said!r}", flush=True)
+                    # repr() keeps the message on one line.
+                    print(f"FAIL {name}: {message!r}", flush=True)
             else:
                 print(f"ok   {name}", flush=True)
-        # Threads that hang would keep the process.
+        # A hanging thread would keep the process alive.
         os._exit(1 if failures else 0)

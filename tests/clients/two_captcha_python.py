@@ -1,6 +1,4 @@
-"""2captcha-python, unmodified, against the gateway: its own return values and exceptions are the judge.
-
-Errors, reports and corner cases; two_captcha_python_methods.py has the other methods.
+"""2captcha-python, unmodified: errors, reports and corner cases. two_captcha_python_methods.py checks every method.
 
 run.sh sets GATEWAY_HTTPS (host:port) and the test CA (REQUESTS_CA_BUNDLE, and SSL_CERT_FILE for the asynchronous
 client).
@@ -16,18 +14,18 @@ import time
 import twocaptcha
 from twocaptcha import AsyncTwoCaptcha, TwoCaptcha
 
-# What the server refuses is raised as the class of this module. The package exports others of the same names, from
-# exceptions.solver, for what the library itself finds wrong.
+# The library raises this class for a refusal of the server. The package exports classes of the same name, from
+# exceptions.solver, for errors that the library itself finds.
 from twocaptcha.exceptions.api import ApiException
 
 KEY = "clients-test"
 PAGE = "https://example.com/login"
-# The sandbox's, per account and per solved task.
+# Initial balance of each sandbox account, and the price of a solved task.
 BALANCE = 50.25
 COST = 0.00299
 ODD_ANSWER = 'SANDBOX|a "quoted" \\ <b>&amp; é 漢|\x7f'
 
-# The gateway looks at the first bytes and the size.
+# The gateway checks the first bytes and the size.
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(112)
 IMAGE_TEXT = base64.b64encode(IMAGE).decode()
 IMAGE_FILE = os.path.join(os.environ["HOME"], "captcha.png")
@@ -37,7 +35,7 @@ checks = []
 
 
 def check(name):
-    """Registers a check under the name that is printed: the legacy method or action, then details."""
+    """Registers a check. Its printed name is the legacy method or action, then details."""
 
     def register(function):
         checks.append((name, function))
@@ -47,7 +45,7 @@ def check(name):
 
 
 def options(key=KEY, **more):
-    # The library has no time-out for a single request; run.sh bounds the whole.
+    # The library has no timeout for a single request; run.sh limits the whole script.
     return dict(
         apiKey=key,
         server=os.environ["GATEWAY_HTTPS"],
@@ -66,157 +64,157 @@ def async_client(key=KEY, **more):
     return AsyncTwoCaptcha(**options(key, **more))
 
 
-def equal(got, wanted):
+def assert_equal(got, wanted):
     if got != wanted:
         raise AssertionError(f"got {got!r}, not {wanted!r}")
 
 
-def is_money(got, wanted):
+def assert_money(got, wanted):
     # The protocol prints four decimals.
     if not isinstance(got, float) or abs(got - wanted) > 0.00006:
         raise AssertionError(f"got {got!r}, not {wanted:.4f}")
 
 
-def is_token(result):
-    equal(sorted(result), ["captchaId", "code"])
+def assert_token(result):
+    assert_equal(sorted(result), ["captchaId", "code"])
     if not re.fullmatch(r"SANDBOX-[0-9a-f-]{36}", result["code"]):
-        raise AssertionError(f"{result['code']!r} is no token")
-    is_id(result["captchaId"])
+        raise AssertionError(f"{result['code']!r} is not a token")
+    assert_id(result["captchaId"])
 
 
-def is_text(result):
-    equal(sorted(result), ["captchaId", "code"])
-    equal(result["code"], "SANDBOX")
-    is_id(result["captchaId"])
+def assert_text(result):
+    assert_equal(sorted(result), ["captchaId", "code"])
+    assert_equal(result["code"], "SANDBOX")
+    assert_id(result["captchaId"])
 
 
-def is_id(text):
-    # The legacy service's ids are numbers, and some clients store them as such.
+def assert_id(text):
+    # Some clients store the id as a number, as the legacy service issues it.
     if not re.fullmatch(r"[0-9]+", text):
-        raise AssertionError(f"{text!r} is no id")
+        raise AssertionError(f"{text!r} is not an id")
 
 
-def refused(wanted, call):
-    """The call must raise the library's exception for what the server refuses, with this code and no more."""
+def assert_refused(wanted, call):
+    """Asserts that the call raises the library's exception for a refusal, with exactly this code."""
     try:
         result = call()
     except ApiException as error:
-        equal(str(error), wanted)
+        assert_equal(str(error), wanted)
     else:
         raise AssertionError(f"got {result!r}, no exception")
 
 
-def reports_once(solver, number, correct):
-    """A report is recorded, recorded still when it is repeated, and not taken back."""
-    equal(solver.report(number, correct), "OK_REPORT_RECORDED")
-    equal(solver.report(number, correct), "OK_REPORT_RECORDED")
-    refused("ERROR_DUPLICATE_REPORT", lambda: solver.report(number, not correct))
+def assert_reported_once(solver, number, correct):
+    """Asserts that a report is recorded, that repeating it succeeds, and that the opposite report is a duplicate."""
+    assert_equal(solver.report(number, correct), "OK_REPORT_RECORDED")
+    assert_equal(solver.report(number, correct), "OK_REPORT_RECORDED")
+    assert_refused("ERROR_DUPLICATE_REPORT", lambda: solver.report(number, not correct))
 
 
-def async_refused(wanted, call):
-    refused(wanted, lambda: asyncio.run(call()))
+def assert_async_refused(wanted, call):
+    assert_refused(wanted, lambda: asyncio.run(call()))
 
 
 @check("getbalance")
 def _():
-    is_money(client("clients-rich").balance(), BALANCE)
+    assert_money(client("clients-rich").balance(), BALANCE)
 
 
 @check("getbalance, after a solved task")
 def _():
     payer = client("clients-payer")
-    is_text(payer.normal(IMAGE_FILE))
-    is_money(payer.balance(), BALANCE - COST)
+    assert_text(payer.normal(IMAGE_FILE))
+    assert_money(payer.balance(), BALANCE - COST)
 
 
 @check("post, file")
 def _():
-    is_text(client().normal(IMAGE_FILE))
+    assert_text(client().normal(IMAGE_FILE))
 
 
 @check("base64, text")
 def _():
-    is_text(client().normal(IMAGE_TEXT))
+    assert_text(client().normal(IMAGE_TEXT))
 
 
 @check("post, all options")
 def _():
     more = {"phrase": 1, "numeric": 4, "minLen": 4, "maxLen": 20, "caseSensitive": 1, "calc": 0, "lang": "en"}
-    is_text(client().normal(IMAGE_FILE, hintText="röd & blå", **more))
+    assert_text(client().normal(IMAGE_FILE, hintText="röd & blå", **more))
 
 
 @check("post, hint image")
 def _():
-    is_text(client().normal(IMAGE_FILE, hintImg=IMAGE_FILE))
+    assert_text(client().normal(IMAGE_FILE, hintImg=IMAGE_FILE))
 
 
 @check("userrecaptcha")
 def _():
-    is_token(client().recaptcha(sitekey="plain", url=PAGE))
+    assert_token(client().recaptcha(sitekey="plain", url=PAGE))
 
 
 @check("userrecaptcha, invisible")
 def _():
-    is_token(client().recaptcha(sitekey="invisible", url=PAGE, invisible=1))
+    assert_token(client().recaptcha(sitekey="invisible", url=PAGE, invisible=1))
 
 
 @check("userrecaptcha enterprise=1")
 def _():
-    is_token(client().recaptcha(sitekey="enterprise", url=PAGE, enterprise=1))
+    assert_token(client().recaptcha(sitekey="enterprise", url=PAGE, enterprise=1))
 
 
 @check("userrecaptcha, data-s, cookies, user agent and domain")
 def _():
     more = {"datas": "a+b/c==", "cookies": "A:1;B:2;", "userAgent": "Agent/1.0 (x; y)", "domain": "recaptcha.net"}
-    is_token(client().recaptcha(sitekey="details", url=PAGE + "?a=1&b=2#c", **more))
+    assert_token(client().recaptcha(sitekey="details", url=PAGE + "?a=1&b=2#c", **more))
 
 
 @check("userrecaptcha, proxy")
 def _():
     proxy = {"type": "HTTPS", "uri": "login:p@ss@127.0.0.1:3128"}
-    is_token(client().recaptcha(sitekey="proxy", url=PAGE, proxy=proxy))
+    assert_token(client().recaptcha(sitekey="proxy", url=PAGE, proxy=proxy))
 
 
 @check("userrecaptcha, malformed proxy")
 def _():
-    # A gateway that left proxies out would solve this one.
+    # A gateway that dropped the proxy would solve this task.
     proxy = {"type": "HTTP", "uri": "nowhere"}
-    refused("ERROR_PROXY_FORMAT", lambda: client().recaptcha(sitekey="proxy", url=PAGE, proxy=proxy))
+    assert_refused("ERROR_PROXY_FORMAT", lambda: client().recaptcha(sitekey="proxy", url=PAGE, proxy=proxy))
 
 
 @check("userrecaptcha version=v3")
 def _():
-    is_token(client().recaptcha(sitekey="three", url=PAGE, version="v3", action="login", score=0.7))
+    assert_token(client().recaptcha(sitekey="three", url=PAGE, version="v3", action="login", score=0.7))
 
 
 @check("userrecaptcha version=v3, enterprise")
 def _():
-    is_token(client().recaptcha(sitekey="three", url=PAGE, version="v3", enterprise=1))
+    assert_token(client().recaptcha(sitekey="three", url=PAGE, version="v3", enterprise=1))
 
 
 @check("userrecaptcha, answer with pipes, quotes and letters beyond ASCII")
 def _():
-    equal(client().recaptcha(sitekey="sandbox-odd-answer", url=PAGE)["code"], ODD_ANSWER)
+    assert_equal(client().recaptcha(sitekey="sandbox-odd-answer", url=PAGE)["code"], ODD_ANSWER)
 
 
 @check("reportgood, and reportbad, of userrecaptcha")
 def _():
     solver = client()
     for correct in (True, False):
-        reports_once(solver, solver.recaptcha(sitekey="plain", url=PAGE)["captchaId"], correct)
+        assert_reported_once(solver, solver.recaptcha(sitekey="plain", url=PAGE)["captchaId"], correct)
 
 
 @check("reportbad, and reportgood, of base64")
 def _():
-    # Images are answered inside createTask, so that the gateway never polls for them.
+    # Images are answered inside createTask, so the gateway never polls for them.
     solver = client()
     for correct in (True, False):
-        reports_once(solver, solver.normal(IMAGE_TEXT)["captchaId"], correct)
+        assert_reported_once(solver, solver.normal(IMAGE_TEXT)["captchaId"], correct)
 
 
 @check("userrecaptcha, unsolvable task")
 def _():
-    refused("ERROR_CAPTCHA_UNSOLVABLE", lambda: client().recaptcha(sitekey="sandbox-unsolvable", url=PAGE))
+    assert_refused("ERROR_CAPTCHA_UNSOLVABLE", lambda: client().recaptcha(sitekey="sandbox-unsolvable", url=PAGE))
 
 
 @check("userrecaptcha, task that is never ready")
@@ -232,38 +230,38 @@ def _():
 @check("getbalance, unknown key, and on submit")
 def _():
     stranger = client("sandbox-key-unknown")
-    refused("ERROR_KEY_DOES_NOT_EXIST", stranger.balance)
-    refused("ERROR_KEY_DOES_NOT_EXIST", lambda: stranger.recaptcha(sitekey="plain", url=PAGE))
+    assert_refused("ERROR_KEY_DOES_NOT_EXIST", stranger.balance)
+    assert_refused("ERROR_KEY_DOES_NOT_EXIST", lambda: stranger.recaptcha(sitekey="plain", url=PAGE))
 
 
 @check("post, malformed key")
 def _():
-    refused("ERROR_WRONG_USER_KEY", lambda: client("sandbox-key-wrong").normal(IMAGE_FILE))
+    assert_refused("ERROR_WRONG_USER_KEY", lambda: client("sandbox-key-wrong").normal(IMAGE_FILE))
 
 
 @check("getbalance, no money, and on submit")
 def _():
     poor = client("sandbox-zero-balance")
-    is_money(poor.balance(), 0.0)
-    refused("ERROR_ZERO_BALANCE", lambda: poor.normal(IMAGE_TEXT))
+    assert_money(poor.balance(), 0.0)
+    assert_refused("ERROR_ZERO_BALANCE", lambda: poor.normal(IMAGE_TEXT))
 
 
 @check("userrecaptcha, refused parameters")
 def _():
-    refused("ERROR_PAGEURL", lambda: client().recaptcha(sitekey="plain", url="example"))
-    refused("ERROR_ZERO_CAPTCHA_FILESIZE", lambda: client().normal(SMALL_FILE))
+    assert_refused("ERROR_PAGEURL", lambda: client().recaptcha(sitekey="plain", url="example"))
+    assert_refused("ERROR_ZERO_CAPTCHA_FILESIZE", lambda: client().normal(SMALL_FILE))
 
 
 @check("get, unknown id")
 def _():
-    refused("ERROR_WRONG_CAPTCHA_ID", lambda: client().get_result("1"))
+    assert_refused("ERROR_WRONG_CAPTCHA_ID", lambda: client().get_result("1"))
 
 
 @check("get, not ready")
 def _():
     solver = client()
     number = solver.send(method="userrecaptcha", googlekey="sandbox-never", url=PAGE)
-    is_id(number)
+    assert_id(number)
     for _ in range(2):
         try:
             result = solver.get_result(number)
@@ -285,23 +283,23 @@ def _():
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.3)
-    is_token({"captchaId": number, "code": code})
+    assert_token({"captchaId": number, "code": code})
     # The answer can be fetched again.
-    equal(solver.get_result(number), code)
+    assert_equal(solver.get_result(number), code)
 
 
 @check("userrecaptcha, extended response")
 def _():
     solver = client(extendedResponse=True)
-    is_token(solver.recaptcha(sitekey="plain", url=PAGE))
-    is_text(solver.normal(IMAGE_FILE))
-    equal(solver.recaptcha(sitekey="sandbox-odd-answer", url=PAGE)["code"], ODD_ANSWER)
+    assert_token(solver.recaptcha(sitekey="plain", url=PAGE))
+    assert_text(solver.normal(IMAGE_FILE))
+    assert_equal(solver.recaptcha(sitekey="sandbox-odd-answer", url=PAGE)["code"], ODD_ANSWER)
 
 
 @check("userrecaptcha, extended response of an unsolvable task")
 def _():
-    # The library raises the whole body where it finds the word ERROR in it.
-    refused(
+    # The library raises the whole body if it contains ERROR.
+    assert_refused(
         '{"status":0,"request":"ERROR_CAPTCHA_UNSOLVABLE"}',
         lambda: client(extendedResponse=True).recaptcha(sitekey="sandbox-unsolvable", url=PAGE),
     )
@@ -309,28 +307,28 @@ def _():
 
 @check("getbalance, asynchronous")
 def _():
-    is_money(asyncio.run(async_client("clients-async").balance()), BALANCE)
+    assert_money(asyncio.run(async_client("clients-async").balance()), BALANCE)
 
 
 @check("post, and base64, asynchronous")
 def _():
-    is_text(asyncio.run(async_client().normal(IMAGE_FILE)))
-    is_text(asyncio.run(async_client().normal(IMAGE_TEXT)))
+    assert_text(asyncio.run(async_client().normal(IMAGE_FILE)))
+    assert_text(asyncio.run(async_client().normal(IMAGE_TEXT)))
 
 
 @check("userrecaptcha, asynchronous")
 def _():
-    is_token(asyncio.run(async_client().recaptcha(sitekey="plain", url=PAGE)))
+    assert_token(asyncio.run(async_client().recaptcha(sitekey="plain", url=PAGE)))
 
 
 @check("userrecaptcha, asynchronous, extended response")
 def _():
-    is_token(asyncio.run(async_client(extendedResponse=True).recaptcha(sitekey="plain", url=PAGE)))
+    assert_token(asyncio.run(async_client(extendedResponse=True).recaptcha(sitekey="plain", url=PAGE)))
 
 
 @check("userrecaptcha, asynchronous, unsolvable task")
 def _():
-    async_refused(
+    assert_async_refused(
         "ERROR_CAPTCHA_UNSOLVABLE", lambda: async_client().recaptcha(sitekey="sandbox-unsolvable", url=PAGE)
     )
 
@@ -340,14 +338,14 @@ def _():
     async def ten():
         solver = async_client()
         solved = await asyncio.gather(*(solver.recaptcha(sitekey="plain", url=PAGE) for _ in range(10)))
-        said = await solver.report(solved[0]["captchaId"], True)
-        return solved, said
+        report = await solver.report(solved[0]["captchaId"], True)
+        return solved, report
 
-    solved, said = asyncio.run(ten())
+    solved, report = asyncio.run(ten())
     for result in solved:
-        is_token(result)
-    equal(len({result["code"] for result in solved}), 10)
-    equal(said, "OK_REPORT_RECORDED")
+        assert_token(result)
+    assert_equal(len({result["code"] for result in solved}), 10)
+    assert_equal(report, "OK_REPORT_RECORDED")
 
 
 def main():
@@ -361,9 +359,9 @@ def main():
             function()
         except Exception as error:
             failures += 1
-            said = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-            # One line per check, whatever stands in the error.
-            print(f"FAIL 2captcha-python: {name}: {said!r}", flush=True)
+            message = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+            # repr() keeps the message on one line.
+            print(f"FAIL 2captcha-python: {name}: {message!r}", flush=True)
         else:
             print(f"ok   2captcha-python: {name}", flush=True)
     sys.exit(1 if failures else 0)

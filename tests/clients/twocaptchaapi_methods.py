@@ -1,19 +1,21 @@
-"""twocaptchaapi, unmodified: every method that it offers, in clear to 2captcha.com."""
+"""twocaptchaapi, unmodified: every method, over plain HTTP to 2captcha.com."""
 
 import datetime
 import time
 
 from twocaptchaapi import Captcha, OperationFailedError, TwoCaptchaApi
 
-from support import KEY, Checks, covers, is_id, is_money, is_text, lead_to_gateway, public, sample
+from support import (
+    KEY, Checks, assert_covers, assert_id, assert_money, assert_text, public, redirect_to_gateway, sample,
+)
 
-lead_to_gateway()
+redirect_to_gateway()
 FILE = sample("captcha.png")
 
 checks = Checks("twocaptchaapi")
-# The first two send what the others make.
-covers(public(TwoCaptchaApi), {"get", "post", "get_balance", "get_stats", "get_load", "solve"})
-covers(public(Captcha), {"try_get_result", "await_result", "report_bad"})
+# The other methods are built on the first two.
+assert_covers(public(TwoCaptchaApi), {"get", "post", "get_balance", "get_stats", "get_load", "solve"})
+assert_covers(public(Captcha), {"try_get_result", "await_result", "report_bad"})
 
 
 def api(key=KEY):
@@ -22,11 +24,11 @@ def api(key=KEY):
 
 def step_by_step():
     captcha = api().solve(FILE)
-    is_id(captcha.captcha_id)
+    assert_id(captcha.captcha_id)
     for _ in range(100):
         answer = captcha.try_get_result()
         if answer is not None:
-            is_text(answer)
+            assert_text(answer)
             return
         time.sleep(0.1)
     raise AssertionError("never ready")
@@ -34,7 +36,7 @@ def step_by_step():
 
 def report():
     captcha = api().solve(FILE)
-    is_text(captcha.await_result(0.5))
+    assert_text(captcha.await_result(0.5))
     captcha.report_bad()
 
 
@@ -48,24 +50,24 @@ def without_money():
     raise AssertionError("no exception")
 
 
-def is_xml(text):
-    # The library hands on whatever the server said.
+def assert_xml(text):
+    # The library returns the body of any answer.
     if not text.lstrip().startswith("<"):
-        raise AssertionError(f"it says {text}")
+        raise AssertionError(f"not XML: {text}")
 
 
 def with_options():
     with open(FILE, "rb") as file:
-        is_text(api().solve(file, {"method": "post", "phrase": 1, "regsense": 1}).await_result(0.5))
+        assert_text(api().solve(file, {"method": "post", "phrase": 1, "regsense": 1}).await_result(0.5))
 
 
-checks.add("post", lambda: is_text(api().solve(FILE).await_result(0.5)))
+checks.add("post", lambda: assert_text(api().solve(FILE).await_result(0.5)))
 checks.add("post, file object and options", with_options)
 checks.add("post, no money", without_money)
 checks.add("get", step_by_step)
 checks.add("reportbad", report)
-checks.add("getbalance", lambda: is_money(api().get_balance()))
-# The gateway offers neither.
-checks.add("getstats", lambda: is_xml(api().get_stats(datetime.date(2024, 1, 31))), "ERROR_BAD_PARAMETERS")
-checks.add("load.php", lambda: is_xml(api().get_load()), "no such path")
+checks.add("getbalance", lambda: assert_money(api().get_balance()))
+# The gateway supports neither.
+checks.add("getstats", lambda: assert_xml(api().get_stats(datetime.date(2024, 1, 31))), "ERROR_BAD_PARAMETERS")
+checks.add("load.php", lambda: assert_xml(api().get_load()), "no such path")
 checks.run()

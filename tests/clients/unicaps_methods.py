@@ -1,7 +1,7 @@
 """unicaps, unmodified: every method of its synchronous and asynchronous solver.
 
-It speaks HTTPS to 2captcha.com (here: synchronous) or rucaptcha.com (here: asynchronous), JSON throughout, and asks
-with get2. It waits 20 seconds before its first poll for some methods, which is left as it is.
+It sends HTTPS to 2captcha.com (here: synchronous) or rucaptcha.com (here: asynchronous), always asks for JSON, and
+polls with get2. For some methods it waits 20 seconds before its first poll.
 """
 
 import io
@@ -12,20 +12,20 @@ from unicaps.captcha import RecaptchaV2
 from unicaps.proxy import ProxyServer
 
 from support import (
-    AGENT, IMAGE, KEY, PAGE, Checks, covers, equal, is_id, is_money, is_text, is_token, lead_to_gateway, public,
-    sample,
+    AGENT, IMAGE, KEY, PAGE, Checks, assert_covers, assert_equal, assert_id, assert_money, assert_text,
+    assert_token, public, redirect_to_gateway, sample,
 )
 
-lead_to_gateway()
+redirect_to_gateway()
 
-# What a solved task costs, in the four decimals that the protocol prints.
+# Price of a solved task.
 COST = 0.00299
 OWN = {"proxy": ProxyServer("http://login:pass@127.0.0.1:3128"), "user_agent": AGENT, "cookies": {"A": "1", "B": "2"}}
 SITE = {"site_key": "plain", "page_url": PAGE}
 KEYCAPTCHA = dict.fromkeys(("user_id", "session_id", "ws_sign", "ws_sign2"), "k")
 TIKTOK = {"page_url": "https://www.tiktok.com/login/phone-or-email/email"}
 
-# What is printed, method, arguments, members of the solution.
+# Printed name, method, arguments, members of the solution.
 METHODS = [
     ("base64", "solve_image_captcha", {"image": IMAGE}, ["text"]),
     ("base64, file", "solve_image_captcha", {"image": pathlib.Path(sample("captcha.png"))}, ["text"]),
@@ -73,24 +73,24 @@ METHODS = [
     ),
     ("tiktok", "solve_tiktok", TIKTOK, ["cookies"]),
 ]
-# The service withdrew it, and the gateway says so.
+# The legacy service withdrew this method, and the gateway refuses it.
 LACKING = {"tiktok": "ERROR_BAD_PARAMETERS"}
 OTHERS = {"create_task", "get_balance", "get_status", "close"}
 
 
-def is_solved(result, members):
-    is_id(result.captcha_id)
+def assert_solved(result, members):
+    assert_id(result.captcha_id)
     solution = result.solution.as_dict()
-    equal(sorted(solution), sorted(members))
+    assert_equal(sorted(solution), sorted(members))
     for name, value in solution.items():
         if name == "token":
-            is_token(value)
+            assert_token(value)
         elif name == "text":
-            is_text(value)
+            assert_text(value)
         elif not value or not isinstance(value, str):
             raise AssertionError(f"{name} is empty in {solution!r}")
     if result.cost is None or abs(result.cost - COST) > 0.00006:
-        raise AssertionError(f"it cost {result.cost!r}, not {COST}")
+        raise AssertionError(f"the price is {result.cost!r}, not {COST}")
 
 
 def solver():
@@ -103,20 +103,20 @@ def async_solver():
 
 checks = Checks("unicaps")
 for kind in (CaptchaSolver, AsyncCaptchaSolver):
-    covers(public(kind), {method for _, method, _, _ in METHODS} | OTHERS)
+    assert_covers(public(kind), {method for _, method, _, _ in METHODS} | OTHERS)
 
 
 def add(name, method, arguments, members):
     def synchronous():
         with solver() as one:
             result = getattr(one, method)(**arguments)
-            is_solved(result, members)
+            assert_solved(result, members)
 
     async def asynchronous():
         async with async_solver() as one:
-            is_solved(await getattr(one, method)(**arguments), members)
+            assert_solved(await getattr(one, method)(**arguments), members)
 
-    # What is read once is given once.
+    # A BytesIO can be read only once.
     if not isinstance(arguments.get("image"), io.BytesIO):
         checks.add(f"{name}, asynchronous", asynchronous, LACKING.get(name))
     checks.add(f"{name}, synchronous", synchronous, LACKING.get(name))
@@ -129,13 +129,13 @@ for row in METHODS:
 def report(name):
     with solver() as one:
         result = one.solve_image_captcha(IMAGE)
-        equal(getattr(result, name)(raise_exc=True), True)
+        assert_equal(getattr(result, name)(raise_exc=True), True)
 
 
 async def async_report(name):
     async with async_solver() as one:
         result = await one.solve_image_captcha(IMAGE)
-        equal(await getattr(result, name)(raise_exc=True), True)
+        assert_equal(await getattr(result, name)(raise_exc=True), True)
 
 
 async def async_report_good():
@@ -148,31 +148,31 @@ async def async_report_bad():
 
 def balance():
     with solver() as one:
-        is_money(one.get_balance())
-        equal(one.get_status(), True)
+        assert_money(one.get_balance())
+        assert_equal(one.get_status(), True)
 
 
 async def async_balance():
     async with async_solver() as one:
-        is_money(await one.get_balance())
-        equal(await one.get_status(), True)
+        assert_money(await one.get_balance())
+        assert_equal(await one.get_status(), True)
 
 
 def task():
     with solver() as one:
         created = one.create_task(RecaptchaV2("plain", PAGE))
-        is_id(created.task_id)
-        equal(created.is_done(), False)
+        assert_id(created.task_id)
+        assert_equal(created.is_done(), False)
         solution, _, _ = created.wait()
-        is_token(solution.token)
-        equal(created.is_done(), True)
+        assert_token(solution.token)
+        assert_equal(created.is_done(), True)
 
 
 async def async_task():
     async with async_solver() as one:
         created = await one.create_task(RecaptchaV2("plain", PAGE))
         solution, _, _ = await created.wait()
-        is_token(solution.token)
+        assert_token(solution.token)
 
 
 checks.add("getbalance, synchronous", balance)

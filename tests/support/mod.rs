@@ -1,7 +1,12 @@
-//! What the tests share: transcripts, the scripted upstream, the real binary.
+//! Shared by the tests: transcripts and their player, the scripted upstream, the capgate process, raw HTTP, and the import
+//! graph of the sources.
 
-pub(crate) mod binary;
+pub(crate) mod gateway;
 pub(crate) mod http;
-pub(crate) mod play;
+pub(crate) mod placeholders;
+pub(crate) mod player;
+pub(crate) mod process;
+pub(crate) mod samples;
+pub(crate) mod scripted_upstream;
 pub(crate) mod sources;
 pub(crate) mod transcript;

@@ -1,41 +1,43 @@
 'use strict';
-// The plugin's 2captcha provider, without a browser: the plugin is handed what it would have found on a page. It speaks
-// text, not JSON, and polls every two seconds.
+// The plugin's 2captcha provider without a browser: the checks pass the captchas that the plugin would find on a page.
+// It asks for text, not JSON, and polls every two seconds.
 
 const assert = require('assert');
 const recaptchaPlugin = require('puppeteer-extra-plugin-recaptcha');
-// What the provider is made of can also decode images.
+// The provider's client can also decode images.
 const api = require('puppeteer-extra-plugin-recaptcha/dist/provider/2captcha-api');
-const { run, equal, isToken, isText, isId, isReported, KEY, PAGE, IMAGE_TEXT } = require('./harness');
+const {
+  run, assertEqual, assertToken, assertText, assertId, assertReported, KEY, PAGE, IMAGE_TEXT,
+} = require('./harness');
 
-// The provider keeps the key in a variable of its module, so one process has one key.
+// The provider keeps the key in a module variable, so one process has one key.
 const solve = (found, opts = {}) => {
   const plugin = recaptchaPlugin.default({ provider: { id: '2captcha', token: KEY, opts } });
   const captcha = { _vendor: 'recaptcha', sitekey: 'plain', url: PAGE, id: 'widget-1' };
   return plugin.getRecaptchaSolutions(found.map((one) => ({ ...captcha, ...one })));
 };
 
-const isSolution = (solution, accept = isToken) => {
-  equal(solution.error, undefined);
-  equal([solution.provider, solution.id, solution.hasSolution], ['2captcha', 'widget-1', true]);
-  isId(solution.providerCaptchaId);
+const assertSolution = (solution, accept = assertToken) => {
+  assertEqual(solution.error, undefined);
+  assertEqual([solution.provider, solution.id, solution.hasSolution], ['2captcha', 'widget-1', true]);
+  assertId(solution.providerCaptchaId);
   accept(solution.text);
 };
 
 const solved = async (found, opts, accept) => {
   const { solutions, error } = await solve([found], opts);
-  equal([solutions.length, error], [1, undefined]);
-  isSolution(solutions[0], accept);
+  assertEqual([solutions.length, error], [1, undefined]);
+  assertSolution(solutions[0], accept);
 };
 
-const fails = async (found, code) => {
+const assertFails = async (found, code) => {
   const { solutions, error } = await solve([found]);
-  equal(solutions[0].error, `Error: 2captcha error: ${code}`);
-  equal(error, solutions[0]);
+  assertEqual(solutions[0].error, `Error: 2captcha error: ${code}`);
+  assertEqual(error, solutions[0]);
 };
 
-// The environment is read before the first await, so that other checks do not see it.
-const behindProxy = (address, call) => {
+// The plugin reads the environment before its first await, so other checks do not see the change.
+const withProxy = (address, call) => {
   const proxy = { '2CAPTCHA_PROXY_TYPE': 'http', '2CAPTCHA_PROXY_ADDRESS': address };
   Object.assign(process.env, proxy);
   const result = call();
@@ -43,7 +45,7 @@ const behindProxy = (address, call) => {
   return result;
 };
 
-// The callback is called again for every answer after one that was declared invalid.
+// The callback runs again for each answer after an answer was declared invalid.
 const decode = () => new Promise((resolve, reject) => {
   const results = [];
   api.setApiKey(KEY);
@@ -62,19 +64,19 @@ run('puppeteer-extra-plugin-recaptcha', [
   ['userrecaptcha data-s', () => solved({ s: 'a+b/c==' })],
   ['userrecaptcha action', () => solved({ action: 'login' }, { useActionValue: true })],
   ['userrecaptcha enterprise=1', () => solved({ isEnterprise: true, action: 'login' }, { useEnterpriseFlag: true })],
-  ['userrecaptcha proxy', () => behindProxy('login:password@127.0.0.1:3128', () => solved({}))],
-  ['userrecaptcha ERROR_PROXY_FORMAT', () => behindProxy('nowhere', () => fails({}, 'ERROR_PROXY_FORMAT'))],
+  ['userrecaptcha proxy', () => withProxy('login:password@127.0.0.1:3128', () => solved({}))],
+  ['userrecaptcha ERROR_PROXY_FORMAT', () => withProxy('nowhere', () => assertFails({}, 'ERROR_PROXY_FORMAT'))],
   ['hcaptcha', () => solved({ _vendor: 'hcaptcha' })],
   ['userrecaptcha and hcaptcha on one page', async () => {
     const { solutions, error } = await solve([{}, { _vendor: 'hcaptcha' }, {}]);
-    equal([solutions.length, error], [3, undefined]);
-    solutions.forEach((solution) => isSolution(solution));
-    equal(new Set(solutions.map((solution) => solution.text)).size, 3);
+    assertEqual([solutions.length, error], [3, undefined]);
+    solutions.forEach((solution) => assertSolution(solution));
+    assertEqual(new Set(solutions.map((solution) => solution.text)).size, 3);
   }],
   ['base64', async () => {
     const { results: [{ id, text }] } = await decode();
-    isId(id);
-    isText(text);
+    assertId(id);
+    assertText(text);
   }],
   ['reportbad', async () => {
     const { results, invalid } = await decode();
@@ -83,16 +85,16 @@ run('puppeteer-extra-plugin-recaptcha', [
     for (let waited = 0; results.length < 2 && waited < 10000; waited += 100) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    equal(results.length, 2);
-    isText(results[1].text);
+    assertEqual(results.length, 2);
+    assertText(results[1].text);
     assert.notStrictEqual(results[0].id, results[1].id);
-    await isReported('reportbad', results[0].id);
+    await assertReported('reportbad', results[0].id);
   }],
-  // A library that splits at every pipe keeps what stands before the first one.
-  ['get odd answer', () => solved({ sitekey: 'sandbox-odd-answer' }, {}, (text) => equal(text, 'SANDBOX'))],
-  ['get ERROR_CAPTCHA_UNSOLVABLE', () => fails({ sitekey: 'sandbox-unsolvable' }, 'ERROR_CAPTCHA_UNSOLVABLE')],
+  // The library splits at every pipe and keeps the first part.
+  ['get odd answer', () => solved({ sitekey: 'sandbox-odd-answer' }, {}, (text) => assertEqual(text, 'SANDBOX'))],
+  ['get ERROR_CAPTCHA_UNSOLVABLE', () => assertFails({ sitekey: 'sandbox-unsolvable' }, 'ERROR_CAPTCHA_UNSOLVABLE')],
   ['get ERROR_CAPTCHA_UNSOLVABLE hcaptcha',
-    () => fails({ _vendor: 'hcaptcha', sitekey: 'sandbox-unsolvable' }, 'ERROR_CAPTCHA_UNSOLVABLE')],
-  ['userrecaptcha ERROR_GOOGLEKEY', () => fails({ sitekey: 'sandbox-bad-sitekey' }, 'ERROR_GOOGLEKEY')],
-  ['userrecaptcha ERROR_PAGEURL', () => fails({ url: 'example' }, 'ERROR_PAGEURL')],
+    () => assertFails({ _vendor: 'hcaptcha', sitekey: 'sandbox-unsolvable' }, 'ERROR_CAPTCHA_UNSOLVABLE')],
+  ['userrecaptcha ERROR_GOOGLEKEY', () => assertFails({ sitekey: 'sandbox-bad-sitekey' }, 'ERROR_GOOGLEKEY')],
+  ['userrecaptcha ERROR_PAGEURL', () => assertFails({ url: 'example' }, 'ERROR_PAGEURL')],
 ]);

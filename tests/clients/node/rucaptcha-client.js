@@ -1,14 +1,14 @@
 'use strict';
-// rucaptcha-client: images only, from an address, by way of rucaptcha.com. It polls every five seconds.
+// rucaptcha-client: images only, from a URL, over rucaptcha.com. It polls every five seconds.
 
 const http = require('http');
 const { Rucaptcha, RucaptchaError } = require('rucaptcha-client');
-const { run, isText, isMoney, refused, IMAGE } = require('./harness');
+const { run, assertText, assertMoney, assertRefused, IMAGE } = require('./harness');
 
-// The library insists on 32 characters.
+// The library requires 32 characters.
 const solver = new Rucaptcha('clients-test'.padEnd(32, '0'));
 
-// The site that the image is on; ends with the process.
+// Serves the image; ends with the process.
 const site = http.createServer(({ url }, response) => {
   response.end(url === '/small.png' ? IMAGE.subarray(0, 50) : IMAGE);
 });
@@ -16,15 +16,15 @@ const site = http.createServer(({ url }, response) => {
 site.listen(0, '127.0.0.1', () => {
   const at = (name) => `http://127.0.0.1:${site.address().port}/${name}`;
   run('rucaptcha-client', [
-    ['base64', async () => isText((await solver.solve(at('captcha.png'))).text)],
+    ['base64', async () => assertText((await solver.solve(at('captcha.png'))).text)],
     ['getbalance', async () => {
-      isMoney(await solver.getBalance());
-      isMoney(solver.balance);
+      assertMoney(await solver.getBalance());
+      assertMoney(solver.balance);
     }],
-    // The library takes a refusal for an id, and asks for the result of the task NaN.
+    // The library treats a refusal as an id and polls the task NaN.
     ['get ERROR_WRONG_ID_FORMAT', async () => {
-      const isIt = (error) => error instanceof RucaptchaError && error.code === 'ERROR_WRONG_ID_FORMAT';
-      await refused(() => solver.solve(at('small.png')), isIt);
+      const isExpected = (error) => error instanceof RucaptchaError && error.code === 'ERROR_WRONG_ID_FORMAT';
+      await assertRefused(() => solver.solve(at('small.png')), isExpected);
     }],
   ]);
 });
