@@ -1,4 +1,4 @@
-//! What `server`, `apps` and the dialects share of HTTP: a request that was read whole, its verb, and how far answering it
+//! What `server`, `apps` and the dialects share of HTTP: a request that was read whole, its verb and version, and how far answering it
 //! has got. Pure data; neither Pingora nor a dialect is known here.
 
 use bytes::Bytes;
@@ -52,6 +52,31 @@ impl Verb {
             Self::Post => "POST",
             Self::Options => "OPTIONS",
             Self::Head => "HEAD",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// HTTP versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+    /// Any other.
+    Other,
+}
+
+impl Version {
+    /// Name for logs: a closed set.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
             Self::Other => "other",
         }
     }

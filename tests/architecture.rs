@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("budget", &["native", "domain", "telemetry"]),
     ("ledger", &["clock", "methods", "domain", "telemetry"]),
     ("sandbox", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "http"]),
     ("gateway", &["budget", "clock", "domain", "http", "legacy", "ledger", "methods", "native", "telemetry"]),
     ("config", &["budget", "domain", "gateway", "ledger", "legacy", "methods", "sandbox"]),
     ("translate", &["http", "legacy", "methods", "native", "domain"]),

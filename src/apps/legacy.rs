@@ -71,7 +71,7 @@ impl Handler for LegacyApp {
             status,
             bytes_in,
             bytes_out,
-            duration,
+            micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         });
     }
 }

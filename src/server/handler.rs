@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::http::{Inbound, Step};
+use crate::http::{Inbound, Step, Verb, Version};
 
 /// An application that answers requests.
 #[async_trait]
@@ -82,10 +82,10 @@ pub struct AccessRecord<L> {
     pub labels: L,
     /// Address of the client's socket.
     pub peer: Option<SocketAddr>,
-    /// HTTP method, from a closed set; see [`crate::http::Verb::label`].
-    pub verb: &'static str,
-    /// HTTP version: `1.0`, `1.1` or `2`.
-    pub version: &'static str,
+    /// HTTP method.
+    pub verb: Verb,
+    /// HTTP version.
+    pub version: Version,
     /// HTTP status.
     pub status: u16,
     /// Bytes of the request's body.

@@ -1,10 +1,9 @@
 //! Parts of a request that both HTTP/1 paths and HTTP/2 share: limits, checks of the header, the parsed target.
 
 use bytes::Bytes;
-use pingora::http::Version;
 use pingora::protocols::http::ServerSession;
 
-use crate::http::{Inbound, Verb};
+use crate::http::{Inbound, Verb, Version};
 
 /// Most headers of a request, and most bytes of all of them. Real clients send fewer than 20, and 2 kB.
 const HEADERS_MAX: usize = 64;
@@ -55,12 +54,12 @@ pub(super) fn new_inbound(verb: Verb, target: &[u8], content_type: &[u8], body: 
     }
 }
 
-/// Name of an HTTP version for logs: a closed set.
-pub(super) fn version_label(version: Version) -> &'static str {
+/// Converts an HTTP version.
+pub(super) fn to_version(version: pingora::http::Version) -> Version {
     match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_11 => "1.1",
-        Version::HTTP_2 => "2",
-        _ => "other",
+        pingora::http::Version::HTTP_10 => Version::Http10,
+        pingora::http::Version::HTTP_11 => Version::Http11,
+        pingora::http::Version::HTTP_2 => Version::Http2,
+        _ => Version::Other,
     }
 }

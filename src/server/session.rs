@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::app::App;
 use super::handler::{AccessRecord, Handler, Rejection, Response};
-use super::request::{is_acceptable, to_inbound, version_label};
+use super::request::{is_acceptable, to_inbound, to_version};
 use super::shutdown::with_shutdown_grace;
 
 /// How long a body that is not used is read and discarded, so that a client that writes before it reads can see the
@@ -115,8 +115,8 @@ impl<H: Handler> App<H> {
         let record = AccessRecord {
             labels: response.labels,
             peer: session.client_addr().and_then(|address| address.as_inet().copied()),
-            verb: request.verb.label(),
-            version: version_label(session.req_header().version),
+            verb: request.verb,
+            version: to_version(session.req_header().version),
             status: response.status,
             bytes_in: request.body.len(),
             bytes_out: response.body.len(),

@@ -26,7 +26,7 @@ use self::parse::{Parsed, parse};
 use super::app::App;
 use super::handler::{AccessRecord, Handler};
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
-use crate::http::Step;
+use crate::http::{Step, Version};
 
 /// Bytes of one read.
 const READ_BYTES: usize = 4_096;
@@ -71,6 +71,9 @@ pub(super) async fn serve<H: Handler>(
                     if let Poll::Ready(result) = poll_read(stream, buffer, context) {
                         return Poll::Ready(WaitEvent::Read(result));
                     }
+                    if timer.is_armed(deadline, context) && (is_shutting_down || !*shutdown.borrow()) {
+                        return Poll::Pending;
+                    }
                     if !is_shutting_down && shutdown_requested.as_mut().poll(context).is_ready() {
                         is_shutting_down = true;
                         deadline = deadline.min(now() + SHUTDOWN_GRACE);
@@ -98,8 +101,8 @@ pub(super) async fn serve<H: Handler>(
         app.handler.on_complete(AccessRecord {
             labels: response.labels,
             peer: *peer.get_or_insert_with(|| peer_address(stream)),
-            verb: inbound.verb.label(),
-            version: "1.1",
+            verb: inbound.verb,
+            version: Version::Http11,
             status: response.status,
             bytes_in: inbound.body.len(),
             bytes_out: response.body.len(),
