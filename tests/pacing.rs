@@ -137,7 +137,8 @@ const FIXED_MS: &[u64] = &[250, 500, 1_000, 2_000, 5_000];
 #[test]
 fn no_fixed_ttl_beats_the_adaptive_one() {
     let mut table =
-        "| solve time | TTL | polls per task | ready → seen, median | ready → seen, p90 |\n|---|---|---|---|---|\n".to_owned();
+        "| solve time | TTL | polls per task | ready → seen, median | ready → seen, p90 |\n|---|---|---|---|---|\n"
+            .to_owned();
     let mut plots: Vec<Plot> = Vec::new();
     for shape in SHAPES {
         let adaptive = simulate(ADAPTIVE, shape);
@@ -200,12 +201,8 @@ fn figure(plots: &[Plot]) -> String {
             writeln!(svg, "<text x=\"{x:.0}\" y=\"245\" text-anchor=\"middle\">{}</text>", 10_i32.pow(tick as u32))
                 .expect("memory");
         }
-        writeln!(
-            svg,
-            "<text x=\"{:.0}\" y=\"260\" text-anchor=\"middle\">polls per task</text>",
-            left + WIDTH / 2.0
-        )
-        .expect("memory");
+        writeln!(svg, "<text x=\"{:.0}\" y=\"260\" text-anchor=\"middle\">polls per task</text>", left + WIDTH / 2.0)
+            .expect("memory");
         writeln!(svg, "<text x=\"{:.0}\" y=\"38\" text-anchor=\"end\">{latest:.0} ms</text>", left - 4.0)
             .expect("memory");
         writeln!(svg, "<text x=\"{:.0}\" y=\"230\" text-anchor=\"end\">0</text>", left - 4.0).expect("memory");

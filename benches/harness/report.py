@@ -153,8 +153,8 @@ def storm_lines(scenarios: Tree) -> Iterator[str]:
     for spread, ready in (scenarios.get("ready-to-seen") or {}).items():
         seen = ready["ready_to_seen_ms"]
         lines.append(
-            f"| ready-to-seen, ±{spread} | p50 {seen['p50']:.0f} ms, p90 {seen['p90']:.0f} ms, p99 {seen['p99']:.0f} ms,"
-            f" {ready['counted_per_task']:.1f} upstream calls per task |"
+            f"| ready-to-seen, ±{spread} | p50 {seen['p50']:.0f} ms, p90 {seen['p90']:.0f} ms,"
+            f" p99 {seen['p99']:.0f} ms, {ready['counted_per_task']:.1f} upstream calls per task |"
         )
     for name, count in (scenarios.get("instructions") or {}).items():
         lines.append(f"| instructions, {name} | {count:,.0f} |")
