@@ -79,9 +79,9 @@ def goals(scenarios: Tree) -> Iterator[tuple[str, str, bool | None]]:
 
 def ratio_to_lua(scenarios: Tree) -> float | None:
     """The rate of capgate relative to nginx and Lua, both with an access log."""
-    ours = dig(scenarios, "one-pending", "servers", "capgate", "ratio", "median")
+    capgate = dig(scenarios, "one-pending", "servers", "capgate", "ratio", "median")
     lua = dig(scenarios, "one-pending", "servers", "nginx-lua", "ratio", "median")
-    return ours / lua if ours and lua else None
+    return capgate / lua if capgate and lua else None
 
 
 def span(values: Tree, form: str) -> str:
