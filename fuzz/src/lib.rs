@@ -50,9 +50,9 @@ pub fn decode(script: Script, inbound: &Inbound) {
 }
 
 /// Renders a result in both notations and checks both replies.
-pub fn check_both(result: &Result<OpResult, Failure>, place: ReplyContext) {
+pub fn check_both(result: &Result<OpResult, Failure>, context: ReplyContext) {
     for notation in [Notation::Text, Notation::Json] {
-        check(result, Style { context: place, notation, allow_any_origin: false });
+        check(result, Style { context, notation, allow_any_origin: false });
     }
 }
 

@@ -7,11 +7,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use transcript::{Step, UpstreamAnswer};
+use transcript::Step;
+use upstream_reply::UpstreamReply;
 
 #[allow(dead_code, clippy::pedantic, reason = "the tests use all of it and have their own lints")]
+#[path = "../../../tests/support/samples.rs"]
+mod samples;
+#[allow(dead_code, clippy::pedantic, reason = "as above")]
 #[path = "../../../tests/support/transcript.rs"]
 mod transcript;
+#[allow(dead_code, clippy::pedantic, reason = "as above")]
+#[path = "../../../tests/support/upstream_reply.rs"]
+mod upstream_reply;
 
 /// Syntax fragments that are not words, in libFuzzer's escape syntax.
 const SYNTAX: &[&str] = &[
@@ -71,7 +78,7 @@ fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) {
 /// The target for a transcript line, and the line in the input format of that target.
 fn seed(step: &Step) -> Option<(&'static str, Vec<u8>)> {
     match step {
-        Step::Ask { verb, target, content_type, body, .. } => {
+        Step::Request { verb, target, content_type, body, .. } => {
             if let Some(parameters) = content_type.strip_prefix("multipart/form-data") {
                 return Some(("multipart", join_lines(parameters.trim_start_matches(';'), body)));
             }
@@ -85,7 +92,7 @@ fn seed(step: &Step) -> Option<(&'static str, Vec<u8>)> {
             let query = target.split_once('?').map_or("", |(_, query)| query).replace('#', "");
             Some(("form", join_lines(&format!("{selector}{query}"), body)))
         }
-        Step::Answer { answer: UpstreamAnswer::Says { status, body }, .. } => {
+        Step::UpstreamReply { reply: UpstreamReply::Response { status, body }, .. } => {
             Some(("native_answer", join_lines(&status.to_string(), body)))
         }
         _ => None,
