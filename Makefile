@@ -1,31 +1,31 @@
-# capgate. `make run` and `make test` do all the set-up on a Debian machine with a Rust toolchain and make.
+# On a Debian machine with a Rust toolchain and make, every target installs what else it needs.
 
 CARGO ?= cargo
-# TLS=1: also HTTPS, with a self-signed certificate for localhost.
+# TLS=1 also serves HTTPS, with a self-signed certificate for localhost.
 TLS ?=
-TRIAL := target/self-signed
+CERT_DIR := target/self-signed
 
 .PHONY: help run test check clients fuzz bench tools
 
 help:
-	@echo "make run      build the release binary and run the gateway on loopback, before the embedded sandbox"
+	@echo "make run         build the release binary and run the gateway on loopback with the embedded sandbox"
 	@echo "make run TLS=1   the same, with HTTPS and a self-signed certificate"
-	@echo "make test     every test that needs no other service"
-	@echo "make check    format, lints and documents, as CI does"
-	@echo "make fuzz     a minute for each parser, seeded from the transcripts"
-	@echo "make bench    capgate against nginx and Lua, axum, Node and constant answers, about half an hour; docs/performance.md"
-	@echo "make clients  real client libraries against the built binary (needs the package registries)"
+	@echo "make test        run every test that needs no other service"
+	@echo "make check       check formatting, lints and documentation, as CI does"
+	@echo "make fuzz        fuzz each parser for a minute, seeded from the transcripts"
+	@echo "make bench       compare capgate with nginx and Lua, axum, Node and constant answers; takes half an hour"
+	@echo "make clients     test real client libraries against the binary (needs the package registries)"
 
-# Pingora compiles zlib-ng, which needs cmake and a C compiler, whatever TLS it is built with.
+# Pingora compiles zlib-ng, which needs cmake and a C compiler with any TLS backend.
 tools:
 	@sh tools/need.sh cmake=cmake cc=gcc,libc6-dev
 
 run: tools
 	$(CARGO) build --release --locked --bin capgate
 ifneq ($(TLS),)
-	$(CARGO) run --quiet --locked --example self_signed -- $(TRIAL)
+	$(CARGO) run --quiet --locked --example self_signed -- $(CERT_DIR)
 endif
-	@TLS="$(TLS)" TRIAL="$(TRIAL)" sh tools/try.sh target/release/capgate
+	@TLS="$(TLS)" CERT_DIR="$(CERT_DIR)" sh tools/try.sh target/release/capgate
 
 test: tools
 	$(CARGO) test --locked
@@ -40,12 +40,13 @@ clients: tools
 	$(CARGO) build --locked --all-targets
 	bash tests/clients/run.sh target/debug/capgate
 
-# libFuzzer is C++.
+# libFuzzer is written in C++.
 fuzz: tools
 	@sh tools/need.sh c++=g++
 	bash fuzz/run.sh 60
 
-# A module has no command; its file is as good. Sizes are the same in every profile, and the tests have compiled theirs.
+# The Lua packages have no command, so need.sh checks for a file. Record sizes are the same in every profile, so the
+# records benchmark reuses the dependencies that the tests compiled. RUNLEVEL=1 asks the packages not to start nginx.
 bench: tools
 	@RUNLEVEL=1 sh tools/need.sh python3=python3 wrk=wrk valgrind=valgrind nginx=nginx-light node=nodejs npm=npm \
 	  /usr/lib/nginx/modules/ngx_http_lua_module.so=libnginx-mod-http-lua \

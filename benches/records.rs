@@ -1,11 +1,11 @@
-//! What a record of the ledger costs in memory, and that polls of ids that nobody was given cost nothing.
+//! Measures the memory of ledger records, and checks that polls of unknown ids use none.
 //!
-//! `cargo bench --profile dev --bench records` takes a million records and ten million such polls; `-- 100000` takes
-//! fewer records, `-- --quick` fewer polls. The sizes do not depend on the profile.
+//! `cargo bench --profile dev --bench records` uses a million records and ten million polls of unknown ids; `-- 100000`
+//! uses fewer records, `-- --quick` fewer polls. The sizes do not depend on the profile.
 //!
-//! What is counted is what the table asked the allocator for, and what the kernel gave the process for it; the two differ
-//! by what the allocator adds to each block. Fails where memory is not what it should be.
-#![expect(clippy::print_stdout, reason = "figures for whoever ran it")]
+//! Measures both the bytes that the table requests from the allocator and the resident memory of the process; the
+//! allocator's overhead per block is the difference. Fails if a figure is out of bounds.
+#![expect(clippy::print_stdout, reason = "prints the results")]
 
 use std::alloc::System;
 use std::error::Error;
@@ -26,18 +26,18 @@ const RECORDS: usize = 1_000_000;
 const ACCOUNTS: usize = 100;
 const POLLS: usize = 10_000_000;
 const POLLS_QUICK: usize = 1_000_000;
-/// Submits in a millisecond: a million records in a hundred seconds, so that some are no longer new when the last comes.
+/// Submits per millisecond: a million records take 100 s, so the first ones have aged when the last is submitted.
 const PER_MS: usize = 10;
-/// Bytes of an answer; a token of reCAPTCHA has some more.
+/// Bytes of an answer; a reCAPTCHA token is slightly longer.
 const ANSWER_BYTES: usize = 500;
-/// Most bytes that may stay allocated for each record that was there: the map's slots, which it keeps for the next ones.
+/// Maximum bytes that stay allocated per removed record: the map keeps its slots.
 const KEPT_BYTES_MAX: f64 = 40.0;
-/// How far what the ledger charges may be from what is allocated: the map is fuller or emptier as the count will have it.
+/// Maximum relative error of the ledger's charge; the load factor of the map depends on the number of records.
 const CHARGE_ERROR_MAX: f64 = 0.15;
 
-type Failed = Box<dyn Error>;
+type BenchError = Box<dyn Error>;
 
-/// What is allocated, and what the process has of the machine.
+/// Memory usage of the process.
 #[derive(Clone, Copy)]
 struct Memory {
     bytes: usize,
@@ -46,7 +46,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn now() -> Result<Self, Failed> {
+    fn now() -> Result<Self, BenchError> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         let resident = 1024 * line.trim().trim_end_matches(" kB").parse::<usize>()?;
@@ -57,7 +57,7 @@ impl Memory {
     }
 }
 
-/// splitmix64.
+/// The splitmix64 generator.
 struct Random(u64);
 
 impl Random {
@@ -69,37 +69,37 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Twelve digits, as the ledger makes them.
-    fn id(&mut self) -> LegacyId {
+    /// Twelve digits, like the ledger's ids.
+    fn legacy_id(&mut self) -> LegacyId {
         LegacyId(100_000_000_000 + self.next() % 900_000_000_000)
     }
 
-    fn native(&mut self) -> NativeId {
+    fn native_id(&mut self) -> NativeId {
         NativeId::new(&Uuid::from_u64_pair(self.next(), self.next()).to_string())
     }
 }
 
-/// A table under test. All that it needs besides is allocated before it, so that the difference is its own.
-struct World {
+/// A table under test. All other data is allocated first, so the growth in memory belongs to the table.
+struct Fixture {
     table: Table,
     options: Options,
     accounts: Vec<Account>,
-    /// In order, so that an id can be told from one that nobody was given.
+    /// Sorted, to recognise unknown ids.
     ids: Vec<LegacyId>,
     random: Random,
     now: Moment,
-    before: Memory,
+    baseline: Memory,
 }
 
-/// What was measured of one stage, for each record.
+/// Memory per record at one stage.
 struct Figures {
     bytes: f64,
     resident: f64,
     charged: f64,
 }
 
-impl World {
-    fn new(records: usize) -> Result<Self, Failed> {
+impl Fixture {
+    fn new(records: usize) -> Result<Self, BenchError> {
         let options = Options {
             records_max: records,
             account_records_max: records,
@@ -107,41 +107,41 @@ impl World {
             ..Config::default().ledger_options()
         };
         let accounts = (0..ACCOUNTS).map(|number| Account::new(&format!("{number:032x}")));
-        let accounts = accounts.collect::<Result<_, _>>().map_err(|_| "a key")?;
+        let accounts = accounts.collect::<Result<_, _>>().map_err(|_| "invalid key")?;
         let mut random = Random(1);
         let mut ids = Vec::with_capacity(records);
         while ids.len() < records {
-            ids.extend(std::iter::repeat_with(|| random.id()).take(records - ids.len()));
+            ids.extend(std::iter::repeat_with(|| random.legacy_id()).take(records - ids.len()));
             ids.sort_unstable();
             ids.dedup();
         }
         let (table, now) = (Table::new(options.clone()), Moment(0));
-        let before = Memory::now()?;
-        Ok(Self { table, options, accounts, ids, random, now, before })
+        let baseline = Memory::now()?;
+        Ok(Self { table, options, accounts, ids, random, now, baseline })
     }
 
-    fn account(&self, place: usize) -> Result<&Account, Failed> {
-        Ok(self.accounts.get(place % ACCOUNTS).ok_or("no account")?)
+    fn account(&self, index: usize) -> Result<&Account, BenchError> {
+        Ok(self.accounts.get(index % ACCOUNTS).ok_or("no account")?)
     }
 
-    /// Submits them one after the other, while the ledger's own tasks do their work.
-    fn open_all(&mut self, method: &'static Method) -> Result<(), Failed> {
+    /// Opens and binds all records in random order, and runs the ledger's background work meanwhile.
+    fn open_all(&mut self, method: &'static Method) -> Result<(), BenchError> {
         let mut order: Vec<usize> = (0..self.ids.len()).collect();
-        order.sort_unstable_by_key(|place| Random(*place as u64).next());
-        for (done, place) in order.into_iter().enumerate() {
+        order.sort_unstable_by_key(|index| Random(*index as u64).next());
+        for (done, index) in order.into_iter().enumerate() {
             self.now = Moment((done / PER_MS) as u64);
-            let id = *self.ids.get(place).ok_or("no id")?;
-            self.table.open(id, self.account(place)?, method, self.now).map_err(|why| format!("{why:?}"))?;
-            self.table.bind(id, self.random.native(), self.now);
+            let id = *self.ids.get(index).ok_or("no id")?;
+            self.table.open(id, self.account(index)?, method, self.now).map_err(|error| format!("{error:?}"))?;
+            self.table.bind(id, self.random.native_id(), self.now);
             if done % (1_000 * PER_MS) == 0 {
-                self.look_after()?;
+                self.run_background_work()?;
             }
         }
         Ok(())
     }
 
-    /// What the ledger's tasks do meanwhile.
-    fn look_after(&self) -> Result<(), Failed> {
+    /// Sweeps and prefetches, as the ledger's background tasks do.
+    fn run_background_work(&self) -> Result<(), BenchError> {
         while self.table.sweep(self.now, 1_000) {}
         loop {
             match self.table.ahead(self.now) {
@@ -152,43 +152,43 @@ impl World {
         }
     }
 
-    /// Polls each record by its own account, and lands what that begins.
-    fn poll_all(&self, outcome: impl Fn(usize) -> Outcome) -> Result<(), Failed> {
-        for (place, id) in self.ids.iter().enumerate() {
-            match self.table.admit(self.account(place)?, *id, self.now) {
+    /// Polls each record from its own account, and lands the flights that this starts.
+    fn poll_all(&self, outcome: impl Fn(usize) -> Outcome) -> Result<(), BenchError> {
+        for (index, id) in self.ids.iter().enumerate() {
+            match self.table.admit(self.account(index)?, *id, self.now) {
                 Admit::Lead(lead) | Admit::Refresh(lead) => {
-                    self.table.land(*id, lead.flight, Ok(outcome(place)), self.now);
+                    self.table.land(*id, lead.flight, Ok(outcome(index)), self.now);
                 }
-                Admit::Unknown => return Err(format!("the record {id} is gone").into()),
+                Admit::Unknown => return Err(format!("record {id} is missing").into()),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Polls that many ids that nobody was given.
-    fn poll_unknown(&mut self, polls: usize) -> Result<(), Failed> {
+    /// Polls this number of unknown ids.
+    fn poll_unknown(&mut self, polls: usize) -> Result<(), BenchError> {
         let account = self.account(0)?.clone();
         for _ in 0..polls {
-            let id = self.random.id();
+            let id = self.random.legacy_id();
             if self.ids.binary_search(&id).is_err()
                 && !matches!(self.table.admit(&account, id, self.now), Admit::Unknown)
             {
-                return Err(format!("{id} is nobody's, and is known").into());
+                return Err(format!("unknown id {id} was found").into());
             }
         }
         Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
-    fn figures(&self, stage: &str) -> Result<Figures, Failed> {
+    fn figures(&self, stage: &str) -> Result<Figures, BenchError> {
         let now = Memory::now()?;
-        let each = |grown: usize| grown as f64 / self.ids.len() as f64;
-        let bytes = each(now.bytes.saturating_sub(self.before.bytes));
-        let resident = each(now.resident.saturating_sub(self.before.resident));
+        let per_record = |total: usize| total as f64 / self.ids.len() as f64;
+        let bytes = per_record(now.bytes.saturating_sub(self.baseline.bytes));
+        let resident = per_record(now.resident.saturating_sub(self.baseline.resident));
         let stats = self.table.stats();
-        let charged = each(stats.bytes);
-        let blocks = each(now.blocks.saturating_sub(self.before.blocks));
+        let charged = per_record(stats.bytes);
+        let blocks = per_record(now.blocks.saturating_sub(self.baseline.blocks));
         println!(
             "{stage:28} {:9} records {bytes:7.1} bytes {blocks:5.2} blocks {resident:7.1} resident {charged:7.1} charged",
             stats.records
@@ -206,11 +206,11 @@ fn answer() -> Outcome {
     }))
 }
 
-fn ensure(holds: bool, why: &str) -> Result<(), Failed> {
-    if holds { Ok(()) } else { Err(why.into()) }
+fn ensure(condition: bool, message: &str) -> Result<(), BenchError> {
+    if condition { Ok(()) } else { Err(message.into()) }
 }
 
-fn main() -> Result<(), Failed> {
+fn main() -> Result<(), BenchError> {
     let (mut records, mut polls) = (RECORDS, POLLS);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
@@ -220,50 +220,53 @@ fn main() -> Result<(), Failed> {
         }
     }
     let method = METHODS.iter().flat_map(|rows| rows.iter()).next().ok_or("no method")?;
-    println!("for each record:");
-    let mut world = World::new(records)?;
-    world.open_all(method)?;
-    world.figures("submitted")?;
-    world.now = world.now.after_ms(world.options.pacing.ceiling_ms);
-    world.look_after()?;
-    let quiet = world.figures("open, nobody asks")?;
+    println!("per record:");
+    let mut fixture = Fixture::new(records)?;
+    fixture.open_all(method)?;
+    fixture.figures("submitted")?;
+    fixture.now = fixture.now.after_ms(fixture.options.pacing.ceiling_ms);
+    fixture.run_background_work()?;
+    let quiet = fixture.figures("open, not polled")?;
 
-    let (memory, stats) = (Memory::now()?, world.table.stats());
-    world.poll_unknown(polls)?;
-    world.figures(&format!("{polls} unknown ids later"))?;
-    ensure(Memory::now()?.bytes == memory.bytes, "unknown ids take memory")?;
-    ensure((world.table.stats(), world.table.recount()) == (stats, stats), "unknown ids change the table")?;
+    let (memory, stats) = (Memory::now()?, fixture.table.stats());
+    fixture.poll_unknown(polls)?;
+    fixture.figures(&format!("after {polls} unknown ids"))?;
+    ensure(Memory::now()?.bytes == memory.bytes, "polls of unknown ids allocate memory")?;
+    ensure(
+        (fixture.table.stats(), fixture.table.recount()) == (stats, stats),
+        "polls of unknown ids change the table",
+    )?;
 
-    world.poll_all(|_| Outcome::NotReady)?;
-    let polled = world.figures("all found, and polled")?;
-    world.now = world.now.after_ms(2 * world.options.pacing.ceiling_ms);
-    world.look_after()?;
-    world.figures("polled, nobody asks")?;
+    fixture.poll_all(|_| Outcome::NotReady)?;
+    let polled = fixture.figures("all polled")?;
+    fixture.now = fixture.now.after_ms(2 * fixture.options.pacing.ceiling_ms);
+    fixture.run_background_work()?;
+    fixture.figures("polled, then idle")?;
 
-    // Half of them are solved, the others are left to themselves.
-    world.poll_all(|place| if place % 2 == 0 { answer() } else { Outcome::NotReady })?;
-    world.figures("every second one solved")?;
-    world.now = world.now.after_ms(world.options.open_ttl_ms + world.options.answer_ttl_ms);
-    world.look_after()?;
-    let swept = world.figures("swept")?;
-    let stats = world.table.stats();
-    ensure((stats.records, stats.bytes, stats.accounts) == (0, 0, 0), "not everything was forgotten")?;
-    ensure(swept.bytes <= KEPT_BYTES_MAX, "sweeping does not give the memory back")?;
+    // Solve half of the records and leave the others open.
+    fixture.poll_all(|index| if index % 2 == 0 { answer() } else { Outcome::NotReady })?;
+    fixture.figures("half of them solved")?;
+    fixture.now = fixture.now.after_ms(fixture.options.open_ttl_ms + fixture.options.answer_ttl_ms);
+    fixture.run_background_work()?;
+    let swept = fixture.figures("swept")?;
+    let stats = fixture.table.stats();
+    ensure((stats.records, stats.bytes, stats.accounts) == (0, 0, 0), "records remain after sweeping")?;
+    ensure(swept.bytes <= KEPT_BYTES_MAX, "sweeping does not free the memory")?;
 
     let error = polled.charged / polled.bytes - 1.0;
-    println!("an open record takes {:.0} bytes at most, and is charged {:+.1} %", polled.bytes, 100.0 * error);
-    ensure(error.abs() <= CHARGE_ERROR_MAX, "a record is charged something else than it takes")?;
+    println!("an open record takes at most {:.0} bytes; the charge differs by {:+.1} %", polled.bytes, 100.0 * error);
+    ensure(error.abs() <= CHARGE_ERROR_MAX, "the charge per record differs from its memory")?;
     if records == RECORDS {
-        let told = serde_json::json!({
+        let results = serde_json::json!({
             "bytes_per_record": polled.bytes,
             "rss_per_record": polled.resident,
             "charged_per_record": polled.charged,
             "bytes_per_quiet_record": quiet.bytes,
             "bytes_kept_per_record": swept.bytes,
         });
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("records.json"), format!("{told:#}\n"))?;
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join("records.json"), format!("{results:#}\n"))?;
     }
     Ok(())
 }

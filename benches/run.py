@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Measures capgate against its peers; docs/performance.md says what and why.
+"""Benchmarks capgate against its peers; docs/performance.md describes the scenarios.
 
-Results go to target/bench/results.json; a run that is not shortened also writes them into docs/performance.md and draws
-docs/performance.svg.
+Writes results to target/bench/results.json. A full run also updates docs/performance.md and docs/performance.svg.
 """
 
 from __future__ import annotations
@@ -22,66 +21,66 @@ from harness.scenarios import SCENARIOS, Plan
 from harness.servers import REFERENCE, ROOT, WORK, BenchError, Kind
 
 RESULTS = WORK / "results.json"
-# Of runs that are shortened, which count for nothing.
+# Results of shortened runs, which are not published.
 RESULTS_SHORT = WORK / "results-short.json"
 
 
-def arguments() -> argparse.Namespace:
-    """What was asked for."""
+def parse_arguments() -> argparse.Namespace:
+    """Parses the command line."""
     names = [kind.name for kind in servers.all_kinds(Path("capgate"))]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--capgate", type=Path, default=ROOT / "target" / "release" / "capgate")
-    parser.add_argument("--quick", action="store_true", help="short runs; the documents stay as they are")
+    parser.add_argument("--quick", action="store_true", help="short runs; does not update the documents")
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="SCENARIO")
     parser.add_argument("--server", action="append", choices=names, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--report", action="store_true", help="measure nothing, write the documents again")
+    parser.add_argument("--report", action="store_true", help="only rewrite the documents from existing results")
     return parser.parse_args()
 
 
-def chosen(names: list[str] | None, capgate: Path) -> list[Kind]:
-    """The servers that can be started; the reference is always among them."""
-    kept = []
+def select_servers(names: list[str] | None, capgate: Path) -> list[Kind]:
+    """Returns the selected servers that can be started, always including the reference."""
+    selected = []
     for kind in servers.all_kinds(capgate):
         if names and kind.name not in names and kind.name != REFERENCE:
             continue
-        lacks = servers.missing(kind)
-        if lacks:
-            print(f"{kind.name} is left out: {Path(lacks).name} is missing")
+        missing = servers.missing_requirement(kind)
+        if missing:
+            print(f"{kind.name} skipped: {Path(missing).name} is missing")
         else:
-            kept.append(kind)
-    return kept
+            selected.append(kind)
+    return selected
 
 
-def plan_of(asked: argparse.Namespace) -> Plan:
-    """How much of everything."""
-    capgate = asked.capgate.resolve()
+def make_plan(options: argparse.Namespace) -> Plan:
+    """Derives the amount of work from the command line."""
+    capgate = options.capgate.resolve()
     if not os.access(capgate, os.X_OK):
-        raise BenchError(f"there is no program {asked.capgate}; cargo build --release makes it")
-    kinds = chosen(asked.server, capgate)
-    say = lambda text: print(text, flush=True)  # noqa: E731
-    if asked.quick:
-        return Plan(capgate, kinds, 1, 1.0, 1.0, 1_000, 1_000, 0.25, say)
-    return Plan(capgate, kinds, rounds=asked.rounds, say=say)
+        raise BenchError(f"no such program: {options.capgate}; run cargo build --release")
+    kinds = select_servers(options.server, capgate)
+    report_line = lambda text: print(text, flush=True)  # noqa: E731
+    if options.quick:
+        return Plan(capgate, kinds, 1, 1.0, 1.0, 1_000, 1_000, 0.25, report_line)
+    return Plan(capgate, kinds, rounds=options.rounds, log=report_line)
 
 
-def allow_many_files() -> None:
-    """Thousands of connections are thousands of files, here and in what we start."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def raise_file_limit() -> None:
+    """Raises the open-file limit of this process and its children: each connection needs a file."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def first_line(command: list[str]) -> str:
-    """The first line that a command says, if there is the command."""
+    """Returns the first line of a command's output, or an empty string if the command does not exist."""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return ((said.stdout or said.stderr).strip().splitlines() or [""])[0]
+    return ((result.stdout or result.stderr).strip().splitlines() or [""])[0]
 
 
-def machine() -> dict[str, str]:
-    """What it was measured on."""
+def environment() -> dict[str, str]:
+    """Describes the machine and the tool versions."""
     cpu = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
          if line.startswith("model name")),
@@ -97,45 +96,45 @@ def machine() -> dict[str, str]:
 
 
 def measure(plan: Plan, names: list[str], results: dict[str, object], file: Path) -> None:
-    """Runs scenarios; each one's results are kept as soon as it is over."""
+    """Runs scenarios and saves the results after each of them."""
     for name in names:
-        plan.say(f"== {name}")
-        began = time.monotonic()
+        plan.log(f"== {name}")
+        started = time.monotonic()
         try:
-            told = SCENARIOS[name](plan)
+            result = SCENARIOS[name](plan)
         except BenchError as error:
             plan.fail(f"{name}: {error}")
             continue
-        if told is not None:
-            results["scenarios"][name] = told
+        if result is not None:
+            results["scenarios"][name] = result
             file.write_text(json.dumps(results, indent=1) + "\n")
-            plan.say(f"== {name} took {time.monotonic() - began:.0f} s")
+            plan.log(f"== {name} took {time.monotonic() - started:.0f} s")
 
 
 def load_results() -> dict[str, object]:
-    """What earlier runs left."""
+    """Loads the results of earlier runs."""
     if RESULTS.exists():
         return json.loads(RESULTS.read_text())
     return {"scenarios": {}}
 
 
 def main() -> int:
-    """Measures, writes, and says what failed."""
-    asked = arguments()
+    """Runs the benchmarks, writes the documents and reports failures."""
+    options = parse_arguments()
     WORK.mkdir(parents=True, exist_ok=True)
-    shortened = asked.quick or bool(asked.server)
+    shortened = options.quick or bool(options.server)
     results = {"scenarios": {}} if shortened else load_results()
     failures: list[str] = []
-    if not asked.report:
-        allow_many_files()
-        plan = plan_of(asked)
-        results["machine"] = machine()
-        measure(plan, asked.only or list(SCENARIOS), results, RESULTS_SHORT if shortened else RESULTS)
+    if not options.report:
+        raise_file_limit()
+        plan = make_plan(options)
+        results["machine"] = environment()
+        measure(plan, options.only or list(SCENARIOS), results, RESULTS_SHORT if shortened else RESULTS)
         failures = plan.failures
     if not shortened:
         report.write(results)
-    for why in failures:
-        print(f"FAILED {why}")
+    for reason in failures:
+        print(f"FAILED {reason}")
     return 1 if failures else 0
 
 
@@ -145,4 +144,4 @@ if __name__ == "__main__":
     except BenchError as error:
         sys.exit(f"bench: {error}")
     except KeyboardInterrupt:
-        sys.exit("bench: told to stop")
+        sys.exit("bench: interrupted")

@@ -1,27 +1,27 @@
-//! Makes a certificate authority and a certificate for localhost, to try HTTPS with: `make run TLS=1`.
+//! Creates a certificate authority and a certificate for localhost, used by `make run TLS=1`.
 //!
-//! Writes `ca.pem`, `cert.pem` and `key.pem` into the folder that is given. Never for production: anybody who can read
-//! the folder can pretend to be this gateway.
+//! Writes `ca.pem`, `cert.pem` and `key.pem` to the given directory. Not for production: anyone who can read the
+//! directory can impersonate this gateway.
 
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = PathBuf::from(std::env::args().nth(1).ok_or("usage: self_signed FOLDER")?);
-    std::fs::create_dir_all(&folder)?;
+    let directory = PathBuf::from(std::env::args().nth(1).ok_or("usage: self_signed DIRECTORY")?);
+    std::fs::create_dir_all(&directory)?;
 
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    ca.distinguished_name.push(DnType::CommonName, "capgate trial CA");
-    std::fs::write(folder.join("ca.pem"), ca.self_signed(&ca_key)?.pem())?;
+    ca.distinguished_name.push(DnType::CommonName, "capgate self-signed CA");
+    std::fs::write(directory.join("ca.pem"), ca.self_signed(&ca_key)?.pem())?;
 
     let key = KeyPair::generate()?;
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let cert = CertificateParams::new(names)?.signed_by(&key, &Issuer::new(ca, ca_key))?;
-    std::fs::write(folder.join("cert.pem"), cert.pem())?;
-    std::fs::write(folder.join("key.pem"), key.serialize_pem())?;
+    std::fs::write(directory.join("cert.pem"), cert.pem())?;
+    std::fs::write(directory.join("key.pem"), key.serialize_pem())?;
     Ok(())
 }

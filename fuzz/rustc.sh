@@ -1,7 +1,7 @@
 #!/bin/sh
-# cargo's rustc-wrapper: counts coverage in capgate and in the targets, and in nothing else. Flags for everything would
-# slow down Pingora's build, break its build scripts (which have no libFuzzer to link), and let the fuzzer chase paths
-# in other people's crates. These are the flags of cargo-fuzz without a sanitizer, and so they work on stable Rust.
+# cargo's rustc-wrapper: instruments only capgate and the targets for coverage. Global flags would slow down Pingora's
+# build, break build scripts (which do not link libFuzzer), and let the fuzzer explore paths in other crates. These are
+# the flags of cargo-fuzz without a sanitizer, so they work on stable Rust.
 case "${CARGO_PKG_NAME:-}/${CARGO_CRATE_NAME:-}" in
 capgate-fuzz/seeds) ;;
 capgate/capgate | capgate-fuzz/*)

@@ -11,18 +11,21 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-const HEAD: &str = "# The method table
+const HEAD: &str = "# Method table
 
-Generated from `src/methods/`; `CAPGATE_BLESS=1 cargo test documents` writes it anew.
+Generated from `src/methods/`; `CAPGATE_BLESS=1 cargo test documents` regenerates it.
 
-A parameter is **required** where it is bold; others may be left out.
-Names behind the first are aliases that clients send.
-`names` says how sure the native names are: **seen** in uCaptcha's documents; *inferred*: 2captcha's v2 names, which uCaptcha's documents follow where they name any; *guessed*: 2captcha's v2 names of a method of which uCaptcha says nothing.
-A row that turns out to be otherwise can be changed in the configuration: `[methods.<row>]` with `proxyless`, `proxied` and `fields`.
+**Bold** parameters are required; the others are optional.
+Additional names in a cell are aliases that clients send.
+`names` gives the confidence in the native names.
+**Seen** names appear in uCaptcha's documentation.
+*Inferred* names are 2captcha's v2 names, which uCaptcha's documentation follows wherever it names any.
+*Guessed* names are 2captcha's v2 names for a method that uCaptcha's documentation does not mention.
+If a row turns out to be wrong, the configuration can override it: `[methods.<row>]` with `proxyless`, `proxied` and `fields`.
 
-All methods also take `key`, `method`, `json`, `header_acao`, `proxy` and `proxytype` (where the row has a type for it), and uCaptcha's own `selectionMode` and `provider`.
-`soft_id`, `lang`, `language` and `debug_dump` are accepted and not passed on; `pingback` is kept with the task.
-What else is sent is ignored and counted.
+All methods also accept `key`, `method`, `json`, `header_acao`, `proxy` and `proxytype` (if the row has a task type with a proxy), and uCaptcha's own `selectionMode` and `provider`.
+`soft_id`, `lang`, `language` and `debug_dump` are accepted but not forwarded; `pingback` is stored with the task.
+All other parameters are ignored and counted.
 
 ";
 
@@ -34,8 +37,8 @@ fn methods() -> String {
         let legacy: Vec<String> = method.legacy.iter().map(|name| format!("`{name}`")).collect();
         let _ = writeln!(text, "- `method=` {}{}", legacy.join(" or "), conditions.concat());
         let types = match (method.task_type.proxyless, method.task_type.proxied) {
-            (Some(without), Some(with)) => format!("`{without}`, with a proxy `{with}`"),
-            (Some(without), None) => format!("`{without}`; a proxy is left out"),
+            (Some(without), Some(with)) => format!("`{without}`, or `{with}` with a proxy"),
+            (Some(without), None) => format!("`{without}`; a proxy is ignored"),
             (None, Some(with)) => format!("`{with}`; a proxy is required"),
             (None, None) => String::new(),
         };
@@ -46,13 +49,13 @@ fn methods() -> String {
         };
         let _ = writeln!(text, "- native type {types}; names {certainty}");
         let _ = write!(text, "- answer: {}\n\n", answer(method));
-        text.push_str("| legacy | native | read as |\n|---|---|---|\n");
+        text.push_str("| legacy parameter | native field | type |\n|---|---|---|\n");
         for param in method.params {
             let _ = writeln!(text, "| {} | `{}` | {} |", legacy_names(param), param.native, read_as(param));
         }
         for group in method.any_of {
             let names: Vec<String> = group.iter().map(|native| format!("`{native}`")).collect();
-            let _ = write!(text, "\nAt least one of {} must be there.\n", names.join(", "));
+            let _ = write!(text, "\nAt least one of {} is required.\n", names.join(", "));
         }
         text.push('\n');
     }
@@ -62,7 +65,7 @@ fn methods() -> String {
 fn legacy_names(param: &Param) -> String {
     let names: Vec<String> = param.legacy.iter().map(|name| format!("`{name}`")).collect();
     match param.need {
-        _ if names.is_empty() => "always".to_owned(),
+        _ if names.is_empty() => "(constant)".to_owned(),
         Need::Required => format!("**{}**", names.join(", ")),
         Need::Optional | Need::Default(_) => names.join(", "),
     }
@@ -71,22 +74,22 @@ fn legacy_names(param: &Param) -> String {
 fn read_as(param: &Param) -> String {
     let kind = match param.kind {
         Kind::Text => "text",
-        Kind::Flag => "true or false",
-        Kind::Integer => "whole number",
+        Kind::Flag => "boolean",
+        Kind::Integer => "integer",
         Kind::Decimal => "number",
         Kind::PageUrl | Kind::Url => "http(s) URL",
         Kind::Host => "host, or the host of a URL",
         Kind::GoogleKey => "site key",
         Kind::Cookies => "cookies",
-        Kind::Record => "`name[member]=…` or JSON, as JSON text",
+        Kind::Record => "`name[member]=…` or JSON; sent as JSON text",
         Kind::Image => "image: file or base64",
-        Kind::Images => "image, and `file_1` to `file_9`: a task each, answers joined",
-        Kind::ImageList => "images in base64, all of them",
-        Kind::ImageArray => "images: a JSON array of base64 texts",
+        Kind::Images => "image, and `file_1` to `file_9`: one task each, answers joined",
+        Kind::ImageList => "all images, in base64",
+        Kind::ImageArray => "images: JSON array of base64 strings",
         Kind::Audio => "audio: file or base64",
     };
     match param.need {
-        Need::Default(text) => format!("{kind}; `{text}` by default"),
+        Need::Default(text) => format!("{kind}; default `{text}`"),
         Need::Required | Need::Optional => kind.to_owned(),
     }
 }
@@ -94,11 +97,11 @@ fn read_as(param: &Param) -> String {
 fn answer(method: &Method) -> String {
     let mut text = match method.solution {
         Solution::Text(keys) => format!("text, from {}", list(keys)),
-        Solution::Object(&[]) => "the native object as it is".to_owned(),
+        Solution::Object(&[]) => "the native object, unchanged".to_owned(),
         Solution::Object(members) => {
             format!("object: {}", list(&members.iter().map(|(name, _)| *name).collect::<Vec<_>>()))
         }
-        Solution::Composed(_) => "composed, see `src/methods/clicks.rs`".to_owned(),
+        Solution::Composed(_) => "composed (`src/methods/clicks.rs`)".to_owned(),
     };
     if !method.extras.is_empty() {
         let names: Vec<&str> = method.extras.iter().map(|(_, name)| *name).collect();

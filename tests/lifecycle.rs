@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::support::http::{get, read_response, request, send_raw};
 use crate::support::process::Process;
-use crate::support::scripted_upstream::{UpstreamReply, UpstreamServer};
+use crate::support::scripted_upstream::UpstreamServer;
+use crate::support::upstream_reply::UpstreamReply;
 
 /// Runs capgate to its end. Returns the exit code, and standard output followed by standard error.
 fn capgate(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {

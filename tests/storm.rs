@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 use tokio::process::Command;
 
 use crate::support::process::Process;
-use crate::support::scripted_upstream::{UpstreamReply, UpstreamServer};
+use crate::support::scripted_upstream::UpstreamServer;
+use crate::support::upstream_reply::UpstreamReply;
 
 const KEY: &str = "c0ffee00c0ffee00c0ffee00c0ffee0a";
 

@@ -1,1 +1,1 @@
-"""The parts of the benchmark runner."""
+"""The benchmark runner."""

@@ -1,7 +1,7 @@
-"""Instructions for one poll of a pending task, counted by callgrind.
+"""Counts the instructions per poll of a pending task with callgrind.
 
-A server runs twice from start to end and is polled a number of times over one connection, the second time more often.
-What it takes to start, to stop and to ask the upstream once is in both; the difference is the polls'.
+A server runs twice from start to exit and is polled over one connection, more often the second time. The cost of
+startup, shutdown and one upstream call is in both runs, so the difference is the cost of the polls.
 """
 
 from __future__ import annotations
@@ -21,132 +21,134 @@ from . import load, servers
 from .load import NOT_READY, get, poll_path
 from .servers import ROOT, WORK, BenchError, Kind, Upstream
 
-# Longer than any run: the task stays pending.
+# Longer than any run, so the task stays pending.
 NEVER_MS = 3_600_000
-# The just-in-time compiler of Node, and of Lua, is known to valgrind as code that changes under it.
+# Without Node: its JIT compiler generates different code in each run.
 NAMES = ("pingora-constant", "nginx-constant", "capgate", "capgate-quiet", "nginx-lua", "nginx-lua-quiet", "axum")
 POLLS = 10_000
-# The first polls fill caches and pools, which a server that runs has done long ago.
+# The first polls fill caches and pools; a running server has done this long ago.
 WARM_UP = 1_000
-STOP_TRIES, STOP_TRY_S = 10, 5.0
+STOP_ATTEMPTS, STOP_ATTEMPT_S = 10, 5.0
 CALLGRIND = (
     "valgrind", "--tool=callgrind", "--trace-children=yes", "--trace-children-skip=*/sed,*/mkdir,*/dirname,*/cat",
-    # Without it the thread that polls may starve the others.
+    # Without fair scheduling, the polling thread may starve the others.
     "--fair-sched=try",
 )
-# What differs from other scenarios. A poll from memory is what is counted: capgate asks the upstream at the first poll,
-# and then for a minute no more. nginx in one process, since a worker has an account that may not write callgrind's file.
-CHANGES = {
+# Differences from other scenarios. Only polls from memory are counted: capgate calls the upstream at the first poll,
+# and then not for a minute. nginx runs as one process, because its worker's user cannot write callgrind's output file.
+ENVIRONMENT = {
     "CAPGATE_LEDGER_POLL_INTERVAL_MIN_MS": "60000",
     "CAPGATE_LEDGER_POLL_INTERVAL_MAX_MS": "60000",
     "GLOBAL": "master_process off;",
 }
 
 
-def arguments() -> argparse.Namespace:
-    """What was asked for."""
+def parse_arguments() -> argparse.Namespace:
+    """Parses the command line."""
     program = os.environ.get("CAPGATE") or ROOT / "target" / "release" / "capgate"
     parser = argparse.ArgumentParser(prog="instructions.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--capgate", type=Path, default=Path(program))
     parser.add_argument("--server", action="append", choices=NAMES, metavar="NAME")
     parser.add_argument("--polls", type=int, default=POLLS)
-    parser.add_argument("--keep", type=Path, help="a folder for callgrind's files, for callgrind_annotate")
+    parser.add_argument("--keep", type=Path, help="directory for callgrind's output files, for callgrind_annotate")
     return parser.parse_args()
 
 
-def say(text: str) -> None:
-    """What is no figure."""
+def log(text: str) -> None:
+    """Prints a message to standard error; standard output is for the counts."""
     print(text, file=sys.stderr, flush=True)
 
 
-def changed(kind: Kind) -> Kind:
-    """The same server, so that it can be counted."""
+def for_callgrind(kind: Kind) -> Kind:
+    """Returns the server with the environment for callgrind."""
 
-    def command(port: int, url: str, folder: Path) -> tuple[list[str], dict[str, str]]:
-        words, environment = kind.command(port, url, folder)
-        return words, {**environment, **CHANGES}
+    def command(port: int, url: str, directory: Path) -> tuple[list[str], dict[str, str]]:
+        arguments, environment = kind.command(port, url, directory)
+        return arguments, {**environment, **ENVIRONMENT}
 
     return replace(kind, command=command)
 
 
 @contextmanager
-def counted(kind: Kind, upstream: Upstream, folder: Path) -> Iterator[int]:
-    """A server under callgrind, which writes a file for each process into the folder when it has ended; its port."""
+def run_under_callgrind(kind: Kind, upstream: Upstream, directory: Path) -> Iterator[int]:
+    """Runs a server under callgrind, which writes one file per process to the directory at exit. Yields the port."""
     port = servers.free_port()
     command, environment = kind.command(port, upstream.url, WORK / kind.name)
-    valgrind = [*CALLGRIND, f"--callgrind-out-file={folder}/out.%p", "--"]
-    log = WORK / "logs" / f"callgrind-{kind.name}.log"
-    process = servers.launch(kind.name, servers.pinned(servers.SERVER_CORE, valgrind + command), environment, log)
+    valgrind = [*CALLGRIND, f"--callgrind-out-file={directory}/out.%p", "--"]
+    log_file = WORK / "logs" / f"callgrind-{kind.name}.log"
+    process = servers.launch(kind.name, servers.pinned(servers.SERVER_CORE, valgrind + command), environment, log_file)
     try:
-        servers.wait_until_up(kind.name, process, port, log)
+        servers.wait_until_up(kind.name, process, port, log_file)
         yield port
     finally:
         stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a server at once, and waits for its files. nginx may miss a signal that comes just before it waits."""
-    for _ in range(STOP_TRIES):
+    """Stops a server and waits for its files. Repeats the signal, because nginx may miss it just before it sleeps."""
+    for _ in range(STOP_ATTEMPTS):
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(STOP_TRY_S)
+            process.wait(STOP_ATTEMPT_S)
             return
         except subprocess.TimeoutExpired:
             continue
     process.kill()
     process.wait()
-    raise BenchError("a server does not stop under callgrind")
+    raise BenchError("the server does not stop under callgrind")
 
 
-def total(folder: Path) -> int:
-    """Instructions of all its processes."""
-    files = list(folder.glob("out.*"))
+def total_instructions(directory: Path) -> int:
+    """Sums the instructions of all processes of a run."""
+    files = list(directory.glob("out.*"))
     lines = [line for file in files for line in file.read_text().splitlines() if line.startswith("totals: ")]
     if not lines:
-        raise BenchError("callgrind left nothing behind")
+        raise BenchError("callgrind wrote no totals")
     return sum(int(line.split()[1]) for line in lines)
 
 
-def run(kind: Kind, upstream: Upstream, polls: int, folder: Path) -> int:
-    """Instructions of a server from start to end, with that many polls."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    with counted(kind, upstream, folder) as port:
+def count_run(kind: Kind, upstream: Upstream, polls: int, directory: Path) -> int:
+    """Counts the instructions of a server from start to exit, with this number of polls."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    with run_under_callgrind(kind, upstream, directory) as port:
         request = get(port, poll_path(load.submit(port) if kind.is_shim else "1"))
         with load.connect(port) as connection:
             for _ in range(polls):
                 if load.exchange(connection, request).body != NOT_READY:
-                    raise BenchError(f"{kind.name}: a pending task is not pending")
-    return total(folder)
+                    raise BenchError(f"{kind.name}: unexpected answer for a pending task")
+    return total_instructions(directory)
 
 
-def count(kind: Kind, upstream: Upstream, polls: int, folder: Path) -> float:
-    """Instructions for one poll."""
-    few = run(kind, upstream, WARM_UP, folder / "few")
-    many = run(kind, upstream, WARM_UP + polls, folder / "many")
+def count_per_poll(kind: Kind, upstream: Upstream, polls: int, directory: Path) -> float:
+    """Counts the instructions per poll."""
+    few = count_run(kind, upstream, WARM_UP, directory / "few")
+    many = count_run(kind, upstream, WARM_UP + polls, directory / "many")
     return (many - few) / polls
 
 
 def main() -> int:
-    """Counts, server by server; one that fails does not hide the others."""
-    asked = arguments()
-    capgate = asked.capgate.resolve()
+    """Counts each server; a failure does not skip the others."""
+    options = parse_arguments()
+    capgate = options.capgate.resolve()
     if not os.access(capgate, os.X_OK):
-        raise BenchError(f"there is no program {asked.capgate}; cargo build --release makes it")
-    kept = (asked.keep or WORK / "callgrind").resolve()
+        raise BenchError(f"no such program: {options.capgate}; run cargo build --release")
+    output = (options.keep or WORK / "callgrind").resolve()
     failed = 0
     with servers.upstream(capgate, solve_ms=NEVER_MS) as upstream:
         for kind in servers.all_kinds(capgate):
-            if kind.name not in (asked.server or NAMES):
+            if kind.name not in (options.server or NAMES):
                 continue
-            if servers.missing(kind):
-                say(f"{kind.name} is left out: {Path(servers.missing(kind)).name} is missing")
+            missing = servers.missing_requirement(kind)
+            if missing:
+                log(f"{kind.name} skipped: {Path(missing).name} is missing")
                 continue
             try:
-                print(f"{kind.name} {count(changed(kind), upstream, asked.polls, kept / kind.name):.0f}", flush=True)
+                per_poll = count_per_poll(for_callgrind(kind), upstream, options.polls, output / kind.name)
+                print(f"{kind.name} {per_poll:.0f}", flush=True)
             except (BenchError, OSError) as error:
                 failed += 1
-                say(f"FAILED {kind.name}: {error}")
+                log(f"FAILED {kind.name}: {error}")
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""Whether a server does what it is measured for. One that does not is not measured."""
+"""Checks that a server implements the behaviour under test. A server that fails is not measured."""
 
 from __future__ import annotations
 
@@ -9,80 +9,80 @@ from . import load
 from .load import KEY, NOT_READY, SOLVED_KEY, poll_path
 from .servers import BenchError, Kind, Server, Upstream
 
-AT_ONCE = 32
-# What the peers promise; capgate may decide otherwise, so only they are held to it.
+CONCURRENT_POLLS = 32
+# The TTL that the peers implement. capgate schedules upstream polls itself, so this is not checked for capgate.
 NOT_READY_TTL_S = 2.0
 
 
-def expect(name: str, what: str, holds: bool, said: object) -> None:
-    """Fails unless it holds."""
-    if not holds:
-        raise BenchError(f"{name} fails its probe: {what}: {said!r}")
+def expect(name: str, check: str, is_ok: bool, actual: object) -> None:
+    """Fails if the check did not pass."""
+    if not is_ok:
+        raise BenchError(f"{name} fails its probe: {check}: {actual!r}")
 
 
 def probe(kind: Kind, server: Server, upstream: Upstream) -> None:
     """Checks one server."""
     if not kind.is_shim:
-        said = load.ask(server.port, poll_path("1"))
-        expect(kind.name, "a constant answer", said.body == NOT_READY, said)
+        answer = load.fetch(server.port, poll_path("1"))
+        expect(kind.name, "a constant answer", answer.body == NOT_READY, answer)
         return
     task = load.submit(server.port)
-    pending(kind, server, task)
-    strangers(kind, server, task)
-    one_call_for_equal_polls(kind, server, upstream)
-    solved(kind, server, upstream)
+    check_pending(kind, server, task)
+    check_unknown_ids(kind, server, task)
+    check_single_flight(kind, server, upstream)
+    check_solved(kind, server, upstream)
     if "capgate" not in kind.name:
-        memory(kind, server, upstream)
+        check_not_ready_ttl(kind, server, upstream)
 
 
-def pending(kind: Kind, server: Server, task: str) -> None:
-    """A pending task, in each form of asking."""
-    text = load.ask(server.port, poll_path(task))
+def check_pending(kind: Kind, server: Server, task: str) -> None:
+    """Polls a pending task by GET, by POST and with json=1."""
+    text = load.fetch(server.port, poll_path(task))
     expect(kind.name, "a pending task", (text.status, text.body) == (200, NOT_READY), text)
     form = poll_path(task).partition("?")[2]
     posted = load.post(server.port, "/res.php", form)
     expect(kind.name, "a posted poll", posted.body == NOT_READY, posted)
-    styled = load.ask(server.port, poll_path(task, json="1"))
-    wanted = {"status": 0, "request": "CAPCHA_NOT_READY"}
-    expect(kind.name, "json=1", json.loads(styled.body) == wanted, styled)
+    as_json = load.fetch(server.port, poll_path(task, json="1"))
+    expected = {"status": 0, "request": "CAPCHA_NOT_READY"}
+    expect(kind.name, "json=1", json.loads(as_json.body) == expected, as_json)
 
 
-def strangers(kind: Kind, server: Server, task: str) -> None:
-    """Ids that are nobody's or somebody else's."""
-    for what, path in {
+def check_unknown_ids(kind: Kind, server: Server, task: str) -> None:
+    """Polls an unknown id and another account's id."""
+    for check, path in {
         "an unknown id": poll_path("12345678"),
         "another account's id": poll_path(task, key="another-key"),
     }.items():
-        said = load.ask(server.port, path)
-        expect(kind.name, what, said.status == 200 and said.body.startswith(b"ERROR_"), said)
+        answer = load.fetch(server.port, path)
+        expect(kind.name, check, answer.status == 200 and answer.body.startswith(b"ERROR_"), answer)
 
 
-def one_call_for_equal_polls(kind: Kind, server: Server, upstream: Upstream) -> None:
-    """Polls at the same time of a task that was never polled."""
+def check_single_flight(kind: Kind, server: Server, upstream: Upstream) -> None:
+    """Polls a new task concurrently and expects at most one upstream call."""
     path = poll_path(load.submit(server.port))
     before = upstream.polls()
-    answers = load.ask_at_once(server.port, path, AT_ONCE)
+    answers = load.fetch_concurrently(server.port, path, CONCURRENT_POLLS)
     calls = upstream.polls() - before
-    expect(kind.name, "equal polls", all(one.body == NOT_READY for one in answers), answers[0])
-    expect(kind.name, f"{AT_ONCE} equal polls cost one call", calls <= 1, calls)
+    expect(kind.name, "concurrent polls", all(answer.body == NOT_READY for answer in answers), answers[0])
+    expect(kind.name, f"{CONCURRENT_POLLS} concurrent polls make one upstream call", calls <= 1, calls)
 
 
-def solved(kind: Kind, server: Server, upstream: Upstream) -> None:
-    """A task that is ready, and stays known."""
+def check_solved(kind: Kind, server: Server, upstream: Upstream) -> None:
+    """Polls a solved task and expects the second answer from memory."""
     path = poll_path(load.submit(server.port, SOLVED_KEY), key=SOLVED_KEY)
-    said = load.ask(server.port, path)
-    expect(kind.name, "a solved task", said.body.startswith(b"OK|SANDBOX-"), said)
+    text = load.fetch(server.port, path)
+    expect(kind.name, "a solved task", text.body.startswith(b"OK|SANDBOX-"), text)
     before = upstream.polls()
-    styled = json.loads(load.ask(server.port, path + "&json=1").body)
-    wanted = {"status": 1, "request": said.body[3:].decode()}
-    # More members are none of our business; clients expect some for some methods.
-    expect(kind.name, "a solved task with json=1", styled.items() >= wanted.items(), styled)
+    as_json = json.loads(load.fetch(server.port, path + "&json=1").body)
+    expected = {"status": 1, "request": text.body[3:].decode()}
+    # Additional members are allowed; clients expect some for certain methods.
+    expect(kind.name, "a solved task with json=1", as_json.items() >= expected.items(), as_json)
     calls = upstream.polls() - before
-    expect(kind.name, "a final answer comes from memory", calls == 0, calls)
+    expect(kind.name, "a final answer is served from memory", calls == 0, calls)
 
 
-def quiet(upstream: Upstream) -> int:
-    """Polls so far, once no server polls: capgate goes on for a while after its clients have left."""
+def wait_until_quiet(upstream: Upstream) -> int:
+    """Waits until no server polls (capgate continues for a while without clients) and returns the number of polls."""
     polls = upstream.polls()
     for _ in range(10):
         time.sleep(1.0)
@@ -92,17 +92,17 @@ def quiet(upstream: Upstream) -> int:
     return polls
 
 
-def memory(kind: Kind, server: Server, upstream: Upstream) -> None:
-    """Not ready is remembered, and not for ever."""
+def check_not_ready_ttl(kind: Kind, server: Server, upstream: Upstream) -> None:
+    """Checks that "not ready" is cached, and that the cache expires."""
     path = poll_path(load.submit(server.port, KEY))
-    before = quiet(upstream)
-    began = time.monotonic()
-    while time.monotonic() - began < NOT_READY_TTL_S * 0.75:
-        load.ask(server.port, path)
+    before = wait_until_quiet(upstream)
+    started = time.monotonic()
+    while time.monotonic() - started < NOT_READY_TTL_S * 0.75:
+        load.fetch(server.port, path)
         time.sleep(0.1)
     calls = upstream.polls() - before
-    expect(kind.name, "not ready is remembered", calls == 1, calls)
+    expect(kind.name, "not ready is cached", calls == 1, calls)
     time.sleep(NOT_READY_TTL_S * 0.5)
-    load.ask(server.port, path)
+    load.fetch(server.port, path)
     calls = upstream.polls() - before
-    expect(kind.name, "not ready is asked again", calls == 2, calls)
+    expect(kind.name, "not ready expires", calls == 2, calls)

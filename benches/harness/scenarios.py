@@ -1,4 +1,4 @@
-"""The scenarios: what is done to the servers, and what is kept of it."""
+"""The benchmark scenarios and their results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .load import NOT_READY, get, poll_path
 from .probe import probe
 from .servers import REFERENCE, ROOT, WORK, BenchError, Kind, Server, Upstream
 
-# Longer than any run: the tasks stay pending.
+# Longer than any run, so the tasks stay pending.
 NEVER_MS = 3_600_000
-# The upstream's own delay, so that equal polls do meet.
+# Delay of the upstream, so that identical polls overlap.
 UPSTREAM_LATENCY_MS = 20
 
 Row = dict[str, object]
@@ -27,7 +27,7 @@ Row = dict[str, object]
 
 @dataclass
 class Plan:
-    """How much of everything, and of whom."""
+    """The servers to measure and the amount of work."""
 
     capgate: Path
     kinds: list[Kind]
@@ -36,27 +36,27 @@ class Plan:
     warm_up_s: float = 1.0
     tasks: int = 10_000
     idle: int = 10_000
-    # Of a storm, in comparison with what the goals are about.
+    # Length of storms relative to those of the goals.
     storm_share: float = 1.0
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
     failures: list[str] = field(default_factory=list)
 
-    def fail(self, why: str) -> None:
-        """Notes a failure; the others go on."""
-        self.failures.append(why)
-        self.say(f"FAILED {why}")
+    def fail(self, reason: str) -> None:
+        """Records a failure and continues."""
+        self.failures.append(reason)
+        self.log(f"FAILED {reason}")
 
     def shims(self) -> list[Kind]:
-        """Those that do the job."""
+        """The servers that implement the protocol."""
         return [kind for kind in self.kinds if kind.is_shim]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk does to one server."""
+    """The load of wrk on one server."""
 
     path: str
-    # What an answer looks like, by bytes.
+    # Expected size of each response.
     answer_bytes: int
     close: bool = False
     paths: Path | None = None
@@ -78,14 +78,14 @@ def many_pending(plan: Plan) -> Row:
 
 
 def one_task(kind: Kind, server: Server, close: bool) -> Load:
-    """A load on one task."""
+    """Prepares a load on one task."""
     path = poll_path(load.submit(server.port) if kind.is_shim else "1")
     return Load(path, pending_bytes(server, path, close), close)
 
 
 def many_tasks(plan: Plan, kind: Kind, server: Server) -> Load:
-    """A load on many tasks."""
-    plan.say(f"  {kind.name}: {plan.tasks} submits")
+    """Prepares a load on many tasks."""
+    plan.log(f"  {kind.name}: {plan.tasks} submits")
     ids = load.submit_many(server.port, plan.tasks) if kind.is_shim else range(plan.tasks)
     paths = [poll_path(str(task)) for task in ids]
     file = WORK / f"paths-{kind.name}.txt"
@@ -94,37 +94,37 @@ def many_tasks(plan: Plan, kind: Kind, server: Server) -> Load:
 
 
 def pending_bytes(server: Server, path: str, close: bool) -> int:
-    """The length of the answer of a pending task."""
-    said = load.ask(server.port, path, close)
-    if said.body != NOT_READY:
-        raise BenchError(f"{server.name} answers a pending task {said.body[:80]!r}")
-    return said.size
+    """Returns the size of the response for a pending task."""
+    answer = load.fetch(server.port, path, close)
+    if answer.body != NOT_READY:
+        raise BenchError(f"{server.name}: unexpected answer for a pending task: {answer.body[:80]!r}")
+    return answer.size
 
 
 def throughput(plan: Plan, name: str, prepare: Callable[[Kind, Server], Load]) -> Row:
-    """Bursts in rounds over all servers; the reference begins and ends each round."""
+    """Measures all servers in rounds; each round starts and ends with the reference."""
     settings = {"solve_ms": NEVER_MS, "latency_ms": UPSTREAM_LATENCY_MS}
     with (
         servers.upstream(plan.capgate, **settings) as upstream,
         servers.servers(plan.kinds, upstream.url) as running,
     ):
-        loads = prepared(plan, name, running, upstream, prepare)
+        loads = prepare_loads(plan, name, running, upstream, prepare)
         runs: dict[str, list[Row]] = {server: [] for server in loads}
         order = [server for server in loads if server != REFERENCE]
         for number in range(plan.rounds):
-            plan.say(f"{name}: round {number + 1} of {plan.rounds}")
-            round_of(plan, name, order, running, upstream, loads, runs)
+            plan.log(f"{name}: round {number + 1} of {plan.rounds}")
+            run_round(plan, name, order, running, upstream, loads, runs)
     return summary(runs)
 
 
-def prepared(
+def prepare_loads(
     plan: Plan,
     name: str,
     running: dict[str, Server],
     upstream: Upstream,
     prepare: Callable[[Kind, Server], Load],
 ) -> dict[str, Load]:
-    """Probes and prepares; a server that fails is left out."""
+    """Probes the servers and prepares their loads; a server that fails is excluded."""
     loads = {}
     for kind in plan.kinds:
         try:
@@ -137,7 +137,7 @@ def prepared(
     return loads
 
 
-def round_of(
+def run_round(
     plan: Plan,
     name: str,
     order: list[str],
@@ -146,7 +146,7 @@ def round_of(
     loads: dict[str, Load],
     runs: dict[str, list[Row]],
 ) -> None:
-    """One round. Each rate is also kept as a share of what the reference did in this round."""
+    """Runs one round. Records each rate also relative to the reference in the same round."""
     current: list[tuple[str, Row]] = []
     for server in [REFERENCE, *order, REFERENCE]:
         try:
@@ -161,13 +161,13 @@ def round_of(
         runs[server].append(row)
 
 
-def measure(plan: Plan, server: Server, upstream: Upstream, asked: Load) -> Row:
-    """One burst, after a warm-up."""
-    load.wrk(server.port, asked.path, plan.warm_up_s, asked.close, asked.paths)
+def measure(plan: Plan, server: Server, upstream: Upstream, target: Load) -> Row:
+    """Measures one run after a warm-up."""
+    load.wrk(server.port, target.path, plan.warm_up_s, target.close, target.paths)
     polls, dropped = upstream.polls(), server.metric("capgate_log_lines_dropped_total") or 0
-    cpu, began = server.cpu_s(), time.monotonic()
-    burst = load.wrk(server.port, asked.path, plan.seconds, asked.close, asked.paths)
-    took = time.monotonic() - began
+    cpu, started = server.cpu_s(), time.monotonic()
+    burst = load.wrk(server.port, target.path, plan.seconds, target.close, target.paths)
+    took = time.monotonic() - started
     row: Row = {
         "rate": burst.rate,
         "cpu": (server.cpu_s() - cpu) / took,
@@ -179,26 +179,26 @@ def measure(plan: Plan, server: Server, upstream: Upstream, asked: Load) -> Row:
     lost = (server.metric("capgate_log_lines_dropped_total") or 0) - dropped
     row["rate_per_core"] = row["rate"] / row["cpu"]
     row["log_lines_lost"] = lost / max(burst.requests, 1)
-    plan.say(
+    plan.log(
         f"  {server.name:17} {burst.rate:9.0f}/s  p99 {burst.p99_ms:7.2f} ms"
         f"  core {row['cpu']:4.0%}  upstream {row['upstream_per_s']:6.1f}/s"
     )
-    check(asked, burst)
+    check(target, burst)
     return row
 
 
-def check(asked: Load, burst: load.Burst) -> None:
-    """No errors, and every answer as long as that of a pending task."""
+def check(target: Load, burst: load.Burst) -> None:
+    """Fails on errors, and if responses differ in size from that for a pending task."""
     if burst.errors:
         raise BenchError(f"wrk reports errors: {burst.errors}")
-    if abs(burst.bytes_per_answer - asked.answer_bytes) > 0.05:
+    if abs(burst.bytes_per_answer - target.answer_bytes) > 0.05:
         raise BenchError(
-            f"answers have {burst.bytes_per_answer:.2f} bytes, those of a pending task {asked.answer_bytes}"
+            f"responses have {burst.bytes_per_answer:.2f} bytes, expected {target.answer_bytes}"
         )
 
 
 def spread(values: Iterable[float]) -> Row:
-    """Median, least, most."""
+    """Returns median, minimum and maximum."""
     sorted_values = sorted(values)
     return {
         "median": statistics.median(sorted_values),
@@ -208,57 +208,57 @@ def spread(values: Iterable[float]) -> Row:
 
 
 def summary(runs: dict[str, list[Row]]) -> Row:
-    """Medians and spreads of all runs, and how far two runs of the same server in one round lie apart."""
-    told = {}
+    """Summarises all runs, and the difference between the two reference runs of each round."""
+    summaries = {}
     for server, rows in runs.items():
         if rows:
-            told[server] = {name: spread(row[name] for row in rows) for name in rows[0]}
-            told[server]["runs"] = len(rows)
+            summaries[server] = {name: spread(row[name] for row in rows) for name in rows[0]}
+            summaries[server]["runs"] = len(rows)
     rates = [row["rate"] for row in runs[REFERENCE]]
     pairs = list(zip(rates[::2], rates[1::2]))
     noise = [abs(first - last) / ((first + last) / 2) for first, last in pairs]
-    return {"servers": told, "noise": spread(noise) if noise else None}
+    return {"servers": summaries, "noise": spread(noise) if noise else None}
 
 
 def idle_connections(plan: Plan) -> Row:
-    """Memory for each connection that made one poll and stays."""
+    """Measures the memory per connection that made one poll and stays open."""
     runs: dict[str, list[float]] = {}
     settings = {"solve_ms": NEVER_MS, "latency_ms": UPSTREAM_LATENCY_MS}
     with servers.upstream(plan.capgate, **settings) as upstream:
         for number in range(min(plan.rounds, 3)):
-            plan.say(f"idle-connections: round {number + 1}")
+            plan.log(f"idle-connections: round {number + 1}")
             for kind in plan.kinds:
                 try:
                     with servers.server(kind, upstream.url) as server:
-                        grown = memory_of_idle(plan, kind, server)
+                        grown = idle_connection_bytes(plan, kind, server)
                 except (BenchError, OSError) as error:
                     plan.fail(f"idle-connections: {kind.name}: {error}")
                     continue
                 runs.setdefault(kind.name, []).append(grown)
-                plan.say(f"  {kind.name:17} {grown:8.0f} bytes a connection")
+                plan.log(f"  {kind.name:17} {grown:8.0f} bytes per connection")
     return {
         "connections": plan.idle,
         "servers": {name: {"bytes": spread(values)} for name, values in runs.items()},
     }
 
 
-def memory_of_idle(plan: Plan, kind: Kind, server: Server) -> float:
-    """Bytes that the server grows by, for each connection."""
+def idle_connection_bytes(plan: Plan, kind: Kind, server: Server) -> float:
+    """Returns the growth of the server in bytes per connection."""
     path = poll_path(load.submit(server.port) if kind.is_shim else "1")
     request = get(server.port, path)
-    # What is allocated once, by the first requests, is not a matter of connections.
+    # One-time allocations by the first requests do not count.
     for _ in range(100):
-        load.ask(server.port, path)
+        load.fetch(server.port, path)
     before = server.rss_bytes()
     connections: list[socket.socket] = []
     try:
         for _ in range(plan.idle):
             connections.append(load.connect(server.port))
             if load.exchange(connections[-1], request).body != NOT_READY:
-                raise BenchError("a pending task is not pending")
+                raise BenchError("unexpected answer for a pending task")
         time.sleep(0.5)
         after = server.rss_bytes()
-        # Whoever was dropped meanwhile did not cost anything.
+        # A connection that the server has closed would not count, so check that the first and the last are open.
         for connection in (connections[0], connections[-1]):
             load.exchange(connection, request)
     finally:
@@ -268,69 +268,69 @@ def memory_of_idle(plan: Plan, kind: Kind, server: Server) -> float:
 
 
 def has_storm(plan: Plan) -> bool:
-    """Whether this capgate has the subcommand."""
-    asked = subprocess.run([str(plan.capgate), "storm", "--help"], capture_output=True, check=False)
-    if asked.returncode:
-        plan.say("  skipped: this capgate has no `storm`")
-    return asked.returncode == 0
+    """Returns whether this binary has the storm command."""
+    result = subprocess.run([str(plan.capgate), "storm", "--help"], capture_output=True, check=False)
+    if result.returncode:
+        plan.log("  skipped: this binary has no storm command")
+    return result.returncode == 0
 
 
 def storm(plan: Plan, server: Server, **settings: object) -> Row:
-    """Runs `capgate storm` against a gateway; what it says."""
+    """Runs `capgate storm` against a gateway and returns its summary."""
     command = [str(plan.capgate), "storm", "--target", f"http://127.0.0.1:{server.port}"]
     command += ["--key", load.KEY, "--admin", f"http://127.0.0.1:{server.admin}", "--json"]
     for name, value in settings.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     limit = float(settings["seconds"]) * 3 + 60
-    said = subprocess.run(
+    result = subprocess.run(
         servers.pinned(servers.LOAD_CORE, command),
         capture_output=True, text=True, timeout=limit, check=False,
     )
-    if said.returncode:
-        raise BenchError(f"storm failed: {said.stderr.strip()[-200:]}")
-    told = json.loads(said.stdout)
-    errors = told["errors"]
+    if result.returncode:
+        raise BenchError(f"storm failed: {result.stderr.strip()[-200:]}")
+    summary = json.loads(result.stdout)
+    errors = summary["errors"]
     if any(errors.values()) if isinstance(errors, dict) else errors:
-        raise BenchError(f"storm counted errors: {errors}")
-    return told
+        raise BenchError(f"storm reports errors: {errors}")
+    return summary
 
 
 def calls_per_task(upstream: Upstream, tasks: int) -> float:
-    """Calls that the upstream counted. None at all means that nothing was polled, which is no success."""
+    """Returns the upstream's own count of polls per task. Fails on zero, because then the storm polled nothing."""
     calls = upstream.polls()
     if not calls:
-        raise BenchError("a storm that never reached the upstream")
+        raise BenchError("the storm never reached the upstream")
     return calls / tasks
 
 
 def default_capgate(plan: Plan) -> Kind:
-    """capgate as it is by default."""
+    """Returns capgate with its default configuration."""
     return next(kind for kind in servers.all_kinds(plan.capgate) if kind.name == "capgate")
 
 
 def amplification(plan: Plan) -> Row | None:
-    """Upstream calls for each task, by how many poll it."""
+    """Measures upstream calls per task for different numbers of pollers."""
     if not has_storm(plan):
         return None
-    told: Row = {}
+    results: Row = {}
     seconds = round(20 * plan.storm_share)
     for clients in (10, 100, 1000):
         with (
             servers.upstream(plan.capgate, solve_ms=seconds * 1000) as upstream,
             servers.server(default_capgate(plan), upstream.url) as gateway,
         ):
-            said = storm(
+            summary = storm(
                 plan, gateway, tasks=10, clients=clients, every_ms=250, jitter=0.1,
                 seconds=seconds, solve_ms=seconds * 1000,
             )
-            said["counted_per_task"] = calls_per_task(upstream, 10)
-        told[str(clients)] = said
-        plan.say(f"  {clients:5} pollers: {said['counted_per_task']:.1f} upstream calls a task")
-    return told
+            summary["counted_per_task"] = calls_per_task(upstream, 10)
+        results[str(clients)] = summary
+        plan.log(f"  {clients:5} pollers: {summary['counted_per_task']:.1f} upstream calls per task")
+    return results
 
 
 def slow_upstream(plan: Plan) -> Row | None:
-    """How long polls of known tasks take, before a quick and before a slow upstream."""
+    """Measures the delay of polls of known tasks with a fast and with a slow upstream."""
     if not has_storm(plan):
         return None
     delays: dict[int, list[float]] = {0: [], 200: []}
@@ -340,32 +340,32 @@ def slow_upstream(plan: Plan) -> Row | None:
                 servers.upstream(plan.capgate, solve_ms=NEVER_MS, latency_ms=latency_ms) as upstream,
                 servers.server(default_capgate(plan), upstream.url) as gateway,
             ):
-                said = storm(
+                summary = storm(
                     plan, gateway, tasks=200, clients=200, every_ms=250, jitter=0.1,
-                    # First polls wait for the upstream; over this time they are far less than one in a hundred.
+                    # First polls wait for the upstream; this is long enough to make them far less than 1 %.
                     seconds=round(40 * plan.storm_share), solve_ms=NEVER_MS,
                 )
-            values.append(said["delay_ms"]["p99"])
-            plan.say(f"  latency {latency_ms:3} ms: p99 {values[-1]:.2f} ms")
-    ratios = [slow / quick for quick, slow in zip(delays[0], delays[200])]
+            values.append(summary["delay_ms"]["p99"])
+            plan.log(f"  latency {latency_ms:3} ms: p99 {values[-1]:.2f} ms")
+    ratios = [slow / fast for fast, slow in zip(delays[0], delays[200])]
     return {"p99_ms": {str(key): spread(values) for key, values in delays.items()}, "ratio": spread(ratios)}
 
 
 def ready_to_seen(plan: Plan) -> Row | None:
-    """How long a solved task goes unseen, once the gateway has seen some like it."""
+    """Measures the time from ready to seen, after the gateway has learned from similar tasks."""
     if not has_storm(plan):
         return None
-    told: Row = {}
+    results: Row = {}
     for solve_spread in (0.15, 0.3):
-        one = ready_to_seen_at(plan, solve_spread)
-        told[f"{solve_spread:.0%}"] = one
-        seen = one["ready_to_seen_ms"]["p50"]
-        plan.say(f"  +-{solve_spread:.0%}: median {seen:.0f} ms, {one['counted_per_task']:.1f} calls a task")
-    return told
+        summary = ready_to_seen_at(plan, solve_spread)
+        results[f"{solve_spread:.0%}"] = summary
+        seen = summary["ready_to_seen_ms"]["p50"]
+        plan.log(f"  +-{solve_spread:.0%}: median {seen:.0f} ms, {summary['counted_per_task']:.1f} calls per task")
+    return results
 
 
 def ready_to_seen_at(plan: Plan, solve_spread: float) -> Row:
-    """The same for one spread of solve times."""
+    """Measures it for one spread of solve times."""
     solve_ms = round(15_000 * plan.storm_share)
     settings = {
         "tasks": 100, "clients": 100, "every_ms": 250, "jitter": 0.1, "solve_ms": solve_ms,
@@ -377,29 +377,29 @@ def ready_to_seen_at(plan: Plan, solve_spread: float) -> Row:
     ):
         storm(plan, gateway, **settings)
         upstream.reset()
-        told = storm(plan, gateway, **settings)
-        told["counted_per_task"] = calls_per_task(upstream, 100)
-    return told
+        summary = storm(plan, gateway, **settings)
+        summary["counted_per_task"] = calls_per_task(upstream, 100)
+    return summary
 
 
 def instructions(plan: Plan) -> Row | None:
-    """Instructions by name, of a script that prints `name count`."""
+    """Runs benches/instructions.sh, which prints `name count` lines."""
     script = ROOT / "benches" / "instructions.sh"
     if not script.exists():
-        plan.say("  skipped: there is no benches/instructions.sh")
+        plan.log("  skipped: benches/instructions.sh is missing")
         return None
     environment = {**os.environ, "CAPGATE": str(plan.capgate)}
-    said = subprocess.run(
+    result = subprocess.run(
         ["bash", str(script)], env=environment, capture_output=True, text=True, check=False
     )
-    if said.returncode:
-        raise BenchError(f"benches/instructions.sh failed: {said.stderr.strip()[-200:]}")
-    counts = (line.split() for line in said.stdout.splitlines())
-    return {words[0]: float(words[1]) for words in counts if len(words) == 2}
+    if result.returncode:
+        raise BenchError(f"benches/instructions.sh failed: {result.stderr.strip()[-200:]}")
+    counts = (line.split() for line in result.stdout.splitlines())
+    return {fields[0]: float(fields[1]) for fields in counts if len(fields) == 2}
 
 
 def records(_: Plan) -> Row | None:
-    """Memory for each open record, measured elsewhere."""
+    """Loads the memory per record, measured by benches/records.rs."""
     file = WORK / "records.json"
     return json.loads(file.read_text()) if file.exists() else None
 

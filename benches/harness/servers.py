@@ -1,4 +1,4 @@
-"""Servers under test and the upstream behind them: how each is started, watched and ended."""
+"""The servers under test and their upstream: starting, observing and stopping them."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ SERVER_CORE = "0"
 LOAD_CORE = "1"
 START_MAX_S = 60.0
 STOP_MAX_S = 5.0
-# Below the range that the kernel takes ports of outgoing connections from, which a load test uses up.
+# Below the ephemeral port range, which a load test exhausts.
 PORTS = itertools.count(21000)
 
 
 class BenchError(Exception):
-    """Something cannot be measured, and why."""
+    """A measurement failed."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A server that can be started."""
+    """A kind of server that can be started."""
 
     name: str
-    # What it does, for the report.
-    about: str
-    # Whether it does the job; otherwise it answers the same to everything.
+    # Description for the report.
+    description: str
+    # Whether it implements the protocol; otherwise it returns a constant answer.
     is_shim: bool
-    # Port, upstream address, folder for its files → arguments and environment.
+    # (port, upstream URL, working directory) → (command, environment)
     command: Callable[[int, str, Path], tuple[list[str], dict[str, str]]]
-    # What must be there before it can be started.
-    needs: tuple[str, ...] = ()
+    # Commands and files that it requires.
+    requires: tuple[str, ...] = ()
 
 
 @dataclass
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -59,7 +59,7 @@ class Server:
     facts: dict[str, object] = field(default_factory=dict)
 
     def pids(self) -> list[int]:
-        """Its process and the children of that (nginx serves in one)."""
+        """The ids of its process and of the children (nginx serves in a child)."""
         pid = self.process.pid
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -68,16 +68,16 @@ class Server:
         return [pid, *map(int, children)]
 
     def cpu_s(self) -> float:
-        """Processor time used so far."""
+        """CPU time used so far, in seconds."""
         ticks = 0
         for pid in self.pids():
-            # The name may hold blanks; what follows its bracket does not.
+            # The process name may contain spaces; the fields after its closing bracket do not.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def rss_bytes(self) -> int:
-        """Memory in use."""
+        """Resident memory in bytes."""
         total = 0
         for pid in self.pids():
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -86,29 +86,29 @@ class Server:
         return total
 
     def metric(self, name: str) -> float | None:
-        """One of capgate's counters, all labels added up."""
+        """The value of one of capgate's metrics, summed over all labels."""
         if self.admin is None:
             return None
         with urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as page:
             lines = page.read().decode().splitlines()
-        found = [line for line in lines if line.startswith((name + " ", name + "{"))]
-        return sum(float(line.rpartition(" ")[2]) for line in found)
+        series = [line for line in lines if line.startswith((name + " ", name + "{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in series)
 
 
 class Upstream:
-    """The sandbox, counted."""
+    """The sandbox and its counters."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
     def counters(self) -> dict[str, int]:
-        """Requests by endpoint since the start."""
+        """Requests by endpoint since the last reset."""
         with urlopen(f"{self.url}/sandbox/counters", timeout=10) as answer:
             return json.load(answer)
 
     def polls(self) -> int:
-        """Calls of getTaskResult since the start."""
+        """Calls of getTaskResult since the last reset."""
         return self.counters()["getTaskResult"]
 
     def reset(self) -> None:
@@ -118,7 +118,7 @@ class Upstream:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """Returns a free port."""
     for port in PORTS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,17 +131,17 @@ def free_port() -> int:
 
 
 def pinned(core: str, command: list[str]) -> list[str]:
-    """The command, kept on one core."""
+    """Returns the command pinned to one core."""
     return ["taskset", "-c", core, *command]
 
 
 def launch(
     name: str, command: list[str], environment: dict[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """Starts a process; what it says on standard output is thrown away, its errors are kept."""
+    """Starts a process; discards standard output and writes standard error to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    # Settings of whoever calls us must not leak into what is measured.
-    inherited = {key: text for key, text in os.environ.items() if not key.startswith("CAPGATE_")}
+    # The caller's settings must not affect the measurement.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CAPGATE_")}
     with log.open("wb") as errors:
         return subprocess.Popen(
             command,
@@ -153,12 +153,12 @@ def launch(
 
 
 def wait_until_up(name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Waits until somebody accepts connections."""
+    """Waits until the port accepts connections."""
     deadline = time.monotonic() + START_MAX_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise BenchError(f"{name} ended at once: {' / '.join(said)}")
+            errors = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise BenchError(f"{name} exited at startup: {' / '.join(errors)}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
@@ -168,7 +168,7 @@ def wait_until_up(name: str, process: subprocess.Popen[bytes], port: int, log: P
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that we started, and waits for it."""
+    """Stops a child process and waits for it."""
     process.terminate()
     try:
         process.wait(STOP_MAX_S)
@@ -181,7 +181,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def running(
     name: str, core: str, port: int, command: list[str], environment: dict[str, str]
 ) -> Iterator[Server]:
-    """A process on a core of its own, for as long as it is needed."""
+    """Runs a process pinned to a core within the context."""
     log = WORK / "logs" / f"{name}.log"
     process = launch(name, pinned(core, command), environment, log)
     try:
@@ -193,7 +193,7 @@ def running(
 
 @contextmanager
 def upstream(capgate: Path, **settings: str | int) -> Iterator[Upstream]:
-    """The sandbox, with settings of its section."""
+    """Runs the sandbox with these settings of its configuration section."""
     port = free_port()
     environment = {
         "CAPGATE_SANDBOX_LISTEN": f"127.0.0.1:{port}",
@@ -209,7 +209,7 @@ def upstream(capgate: Path, **settings: str | int) -> Iterator[Upstream]:
 
 @contextmanager
 def server(kind: Kind, upstream_url: str) -> Iterator[Server]:
-    """A server under test."""
+    """Runs a server under test."""
     port = free_port()
     command, environment = kind.command(port, upstream_url, WORK / kind.name)
     with running(kind.name, SERVER_CORE, port, command, environment) as started:
@@ -220,13 +220,13 @@ def server(kind: Kind, upstream_url: str) -> Iterator[Server]:
 
 @contextmanager
 def servers(kinds: list[Kind], upstream_url: str) -> Iterator[dict[str, Server]]:
-    """Several at once; one that is idle costs nothing."""
+    """Runs several servers at once; idle servers use no CPU time."""
     with ExitStack() as stack:
         yield {kind.name: stack.enter_context(server(kind, upstream_url)) for kind in kinds}
 
 
-def capgate_kind(name: str, about: str, program: Path, **settings: str) -> Kind:
-    """capgate with settings."""
+def capgate_kind(name: str, description: str, program: Path, **settings: str) -> Kind:
+    """capgate with these settings."""
 
     def command(port: int, upstream_url: str, _: Path) -> tuple[list[str], dict[str, str]]:
         environment = {
@@ -235,89 +235,89 @@ def capgate_kind(name: str, about: str, program: Path, **settings: str) -> Kind:
             "CAPGATE_LISTEN_ADMIN": f"127.0.0.1:{free_port()}",
             "CAPGATE_UPSTREAM_URL": upstream_url,
             "CAPGATE_SERVER_THREADS": "1",
-            # As many as the upstream of the benchmark allows; the peers have no such limit.
+            # Effectively unlimited, like the upstream of the benchmark; the peers have no such limit.
             "CAPGATE_UPSTREAM_REQUESTS_PER_10S": "10000000",
             "CAPGATE_SERVER_CONNECTIONS_MAX": "20000",
-            **{f"CAPGATE_{key.upper()}": text for key, text in settings.items()},
+            **{f"CAPGATE_{key.upper()}": value for key, value in settings.items()},
         }
         return [str(program), "run"], environment
 
-    return Kind(name, about, True, command)
+    return Kind(name, description, True, command)
 
 
 def peer_kind(
     name: str,
-    about: str,
+    description: str,
     arguments: Callable[[int, str, Path], list[str]],
     is_shim: bool = True,
-    needs: tuple[str, ...] = (),
+    requires: tuple[str, ...] = (),
     **environment: str,
 ) -> Kind:
-    """A peer, started by its own command."""
+    """A peer with its own command."""
 
-    def command(port: int, url: str, folder: Path) -> tuple[list[str], dict[str, str]]:
-        return arguments(port, url, folder), environment
+    def command(port: int, url: str, directory: Path) -> tuple[list[str], dict[str, str]]:
+        return arguments(port, url, directory), environment
 
-    return Kind(name, about, is_shim, command, needs)
+    return Kind(name, description, is_shim, command, requires)
 
 
 REFERENCE = "pingora-constant"
 
 
 def all_kinds(capgate: Path) -> list[Kind]:
-    """Every server, the reference first."""
+    """Returns all servers, the reference first."""
     lua = PEERS / "nginx-lua" / "start"
     axum = PEER_PROGRAMS / "axum_shim"
     constant = PEER_PROGRAMS / "pingora_constant"
     return [
         peer_kind(
             REFERENCE,
-            "Pingora, one constant answer to everything",
+            "Pingora, constant answer",
             lambda port, _, __: [str(constant), str(port), "1"],
             is_shim=False,
-            needs=(str(constant),),
+            requires=(str(constant),),
         ),
         peer_kind(
             "nginx-constant",
-            "nginx, one constant answer to everything",
-            lambda port, _, folder: [
-                str(PEERS / "nginx-constant" / "start"), str(port), str(folder)
+            "nginx, constant answer",
+            lambda port, _, directory: [
+                str(PEERS / "nginx-constant" / "start"), str(port), str(directory)
             ],
             is_shim=False,
-            needs=("nginx",),
+            requires=("nginx",),
         ),
-        capgate_kind("capgate", "as it is by default: a line in the log for each request", capgate),
+        capgate_kind("capgate", "default configuration, with access log", capgate),
         capgate_kind("capgate-quiet", "`log.access = false`", capgate, log_access="false"),
         peer_kind(
             "nginx-lua",
             "nginx and Lua, buffered access log",
-            lambda port, url, folder: [str(lua), str(port), url, str(folder)],
-            needs=("nginx",),
+            lambda port, url, directory: [str(lua), str(port), url, str(directory)],
+            requires=("nginx",),
         ),
         peer_kind(
             "nginx-lua-quiet",
             "nginx and Lua, no access log",
-            lambda port, url, folder: [str(lua), str(port), url, str(folder)],
-            needs=("nginx",),
+            lambda port, url, directory: [str(lua), str(port), url, str(directory)],
+            requires=("nginx",),
             ACCESS_LOG="off",
         ),
         peer_kind(
             "axum",
             "axum, reqwest and moka, no access log",
             lambda port, url, _: [str(axum), str(port), url, "1"],
-            needs=(str(axum),),
+            requires=(str(axum),),
         ),
         peer_kind(
             "node",
             "Node, fastify and undici, no access log",
-            lambda port, url, folder: [
-                str(PEERS / "node" / "start"), str(port), url, str(folder)
+            lambda port, url, directory: [
+                str(PEERS / "node" / "start"), str(port), url, str(directory)
             ],
-            needs=("node", "npm"),
+            requires=("node", "npm"),
         ),
     ]
 
 
-def missing(kind: Kind) -> str | None:
-    """What it needs and is not there."""
-    return next((need for need in kind.needs if shutil.which(need) is None), None)
+def missing_requirement(kind: Kind) -> str | None:
+    """Returns the first missing requirement of a server, if any."""
+    return next((name for name in kind.requires if shutil.which(name) is None), None)

@@ -1,5 +1,5 @@
--- What wrk sends and how it reports. `wrk … URL -- PATHS`: PATHS is a file with a path a line, of which each request takes
--- one at random; without it, the URL's own path is asked for every time.
+-- Requests and report of wrk. `wrk … URL -- PATHS`: each request uses a random line of the file PATHS as its path.
+-- Without PATHS, each request uses the path of the URL.
 
 local requests = {}
 
@@ -13,7 +13,7 @@ function init(args)
   if args[1] then
     read(args[1])
     local random, count = math.random, #requests
-    -- Defined only here: without it, wrk prepares the one request once.
+    -- Only defined with PATHS: otherwise wrk prepares its single request once.
     function request()
       return requests[random(count)]
     end

@@ -10,3 +10,4 @@ pub(crate) mod samples;
 pub(crate) mod scripted_upstream;
 pub(crate) mod sources;
 pub(crate) mod transcript;
+pub(crate) mod upstream_reply;

@@ -11,8 +11,9 @@ use super::gateway::TestGateway;
 use super::http::Response;
 use super::placeholders::Placeholders;
 use super::samples::{append_samples, png_base64};
-use super::scripted_upstream::{UpstreamCall, UpstreamReply};
+use super::scripted_upstream::UpstreamCall;
 use super::transcript::{Line, Step, environment};
+use super::upstream_reply::UpstreamReply;
 
 pub(crate) struct Player {
     gateway: TestGateway,

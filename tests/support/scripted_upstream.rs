@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::http;
+use super::upstream_reply::UpstreamReply;
 
 /// A native call that waits for its reply.
 #[derive(Debug)]
@@ -24,25 +25,6 @@ impl UpstreamCall {
     /// Sends the reply. Returns `false` if the gateway has given up the call.
     pub(crate) fn reply(self, reply: UpstreamReply) -> bool {
         self.reply_tx.send(reply).is_ok()
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum UpstreamReply {
-    /// An HTTP response.
-    Response { status: u16, body: Vec<u8> },
-    /// The connection closes after the call was sent.
-    Reset,
-    /// The connection is refused.
-    Refused,
-    /// These bytes, then the end of the connection. On the wire only, for malformed HTTP.
-    Raw(Vec<u8>),
-}
-
-impl UpstreamReply {
-    /// Status 200 with this body.
-    pub(crate) fn ok(body: &str) -> Self {
-        Self::Response { status: 200, body: body.as_bytes().to_vec() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::samples::{png, png_base64};
-use super::scripted_upstream::UpstreamReply;
+use super::upstream_reply::UpstreamReply;
 
 #[derive(Debug)]
 pub(crate) struct Line {

@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 use super::environment;
 use crate::support::http::{Response, get};
 use crate::support::process::Process;
-use crate::support::scripted_upstream::{UpstreamReply, UpstreamServer};
+use crate::support::scripted_upstream::UpstreamServer;
+use crate::support::upstream_reply::UpstreamReply;
 
 /// A pooled connection that fails during a call may have carried it: only a poll may be repeated.
 #[tokio::test]

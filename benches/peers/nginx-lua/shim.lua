@@ -1,5 +1,5 @@
--- Polls are answered from shared memory; of those who ask at the same time one goes to the upstream, in whatever worker
--- it is, and the others wait for what it brings.
+-- Polls are answered from shared memory. Of concurrent polls for one task, across all workers, one calls the upstream
+-- and the others wait for its result.
 
 local cjson = require "cjson.safe"
 
@@ -9,112 +9,116 @@ local locks = ngx.shared.locks
 local NOT_READY = "CAPCHA_NOT_READY"
 local NOT_READY_TTL = 2
 local ANSWER_TTL = 30 * 60
--- The lock of a worker that died is free again after this.
+-- Releases the lock of a worker that died, in seconds.
 local LOCK_TTL = 10
 local FOLLOW_MAX = 8
--- A follower looks again after this, then after twice that, and so on, in seconds.
-local STEP_FIRST = 0.001
-local STEP_MAX = 0.1
+-- A follower checks again after this interval, which doubles each time, in seconds.
+local INTERVAL_FIRST = 0.001
+local INTERVAL_MAX = 0.1
 
 local function parameters()
-  local read = ngx.req.get_uri_args()
+  local params = ngx.req.get_uri_args()
   if ngx.req.get_method() == "POST" then
     ngx.req.read_body()
     for name, value in pairs(ngx.req.get_post_args() or {}) do
-      read[name] = value
+      params[name] = value
     end
   end
-  return read
+  return params
 end
 
-local function text(read, name)
-  local value = read[name]
+local function text(params, name)
+  local value = params[name]
   return type(value) == "string" and value or ""
 end
 
-local function reply(said, as_json)
+local function send(reply, as_json)
   if as_json then
-    local token = said:sub(1, 3) == "OK|" and said:sub(4)
-    said = cjson.encode({ status = token and 1 or 0, request = token or said })
+    local token = reply:sub(1, 3) == "OK|" and reply:sub(4)
+    reply = cjson.encode({ status = token and 1 or 0, request = token or reply })
     ngx.header["Content-Type"] = "application/json"
   end
-  ngx.header["Content-Length"] = #said
-  ngx.print(said)
+  ngx.header["Content-Length"] = #reply
+  ngx.print(reply)
 end
 
--- The upstream's answer as a table, or nil; an error of it has a status of its own and a body all the same.
+-- Returns the upstream's answer as a table, or nil. Errors have another HTTP status, but also a JSON body.
 local function call(endpoint, body)
-  local said = ngx.location.capture("/native/" .. endpoint, { method = ngx.HTTP_POST, body = cjson.encode(body) })
-  local answer = cjson.decode(said.body)
+  local response = ngx.location.capture("/native/" .. endpoint, { method = ngx.HTTP_POST, body = cjson.encode(body) })
+  local answer = cjson.decode(response.body)
   return type(answer) == "table" and answer or nil
 end
 
--- Asks the upstream, and remembers what is to be remembered; trouble is not.
-local function ask(place, key, id)
+-- Polls the upstream and caches the result; failures are not cached.
+local function poll_upstream(cache_key, key, id)
   local answer = call("getTaskResult", { clientKey = key, taskId = id })
   if not answer then
     return NOT_READY
   end
   if answer.errorCode then
-    answers:set(place, answer.errorCode, ANSWER_TTL)
+    answers:set(cache_key, answer.errorCode, ANSWER_TTL)
     return answer.errorCode
   end
   if answer.status ~= "ready" then
-    answers:set(place, NOT_READY, NOT_READY_TTL)
+    answers:set(cache_key, NOT_READY, NOT_READY_TTL)
     return NOT_READY
   end
-  local said = "OK|" .. answer.solution.token
-  answers:set(place, said, ANSWER_TTL)
-  return said
+  local reply = "OK|" .. answer.solution.token
+  answers:set(cache_key, reply, ANSWER_TTL)
+  return reply
 end
 
-local function follow(place)
-  local waited, step = 0, STEP_FIRST
+local function follow(cache_key)
+  local waited, interval = 0, INTERVAL_FIRST
   while waited < FOLLOW_MAX do
-    ngx.sleep(step)
-    local said = answers:get(place)
-    if said then
-      return said
+    ngx.sleep(interval)
+    local reply = answers:get(cache_key)
+    if reply then
+      return reply
     end
-    if not locks:get(place) then
+    if not locks:get(cache_key) then
       return NOT_READY
     end
-    waited = waited + step
-    step = math.min(2 * step, STEP_MAX)
+    waited = waited + interval
+    interval = math.min(2 * interval, INTERVAL_MAX)
   end
   return NOT_READY
 end
 
-local function poll(read)
-  if read.action ~= "get" then
+local function poll(params)
+  if params.action ~= "get" then
     return "ERROR_BAD_PARAMETERS"
   end
-  local key, id = text(read, "key"), text(read, "id")
-  local place = key .. "\n" .. id
-  local said = answers:get(place)
-  if said then
-    return said
+  local key, id = text(params, "key"), text(params, "id")
+  local cache_key = key .. "\n" .. id
+  local reply = answers:get(cache_key)
+  if reply then
+    return reply
   end
-  if not locks:add(place, true, LOCK_TTL) then
-    return follow(place)
+  if not locks:add(cache_key, true, LOCK_TTL) then
+    return follow(cache_key)
   end
-  -- Another worker may have come back between the look and the lock.
-  said = answers:get(place)
-  if not said then
-    local asked, brought = pcall(ask, place, key, id)
-    said = asked and brought or NOT_READY
+  -- Another worker may have stored a result between the lookup and the lock.
+  reply = answers:get(cache_key)
+  if not reply then
+    local is_ok, result = pcall(poll_upstream, cache_key, key, id)
+    reply = is_ok and result or NOT_READY
   end
-  locks:delete(place)
-  return said
+  locks:delete(cache_key)
+  return reply
 end
 
-local function submit(read)
-  if read.method ~= "turnstile" then
+local function submit(params)
+  if params.method ~= "turnstile" then
     return "ERROR_BAD_PARAMETERS"
   end
   local answer = call("createTask", {
-    clientKey = text(read, "key"),
-    task = { type = "TurnstileTaskProxyless", websiteURL = text(read, "pageurl"), websiteKey = text(read, "sitekey") },
+    clientKey = text(params, "key"),
+    task = {
+      type = "TurnstileTaskProxyless",
+      websiteURL = text(params, "pageurl"),
+      websiteKey = text(params, "sitekey"),
+    },
   })
   if not answer then
     return "ERROR_NO_SLOT_AVAILABLE"
@@ -127,11 +131,11 @@ end
 
 return {
   res = function()
-    local read = parameters()
-    reply(poll(read), read.json == "1")
+    local params = parameters()
+    send(poll(params), params.json == "1")
   end,
   in_ = function()
-    local read = parameters()
-    reply(submit(read), read.json == "1")
+    local params = parameters()
+    send(submit(params), params.json == "1")
   end,
 }

@@ -1,4 +1,4 @@
-// The shim as one would write it for Node: fastify before, undici behind, a Map between.
+// A straightforward shim for Node: fastify as server, undici as client, a Map as cache.
 //
 //   node server.js PORT UPSTREAM
 
@@ -13,45 +13,45 @@ const SWEEP_EVERY_MS = 30_000
 
 const [port, upstream] = process.argv.slice(2)
 const pool = new Pool(upstream, { connections: 256, pipelining: 1, keepAliveTimeout: 20_000 })
-// By account and id: { said, until }.
+// By account and id: { reply, expires }.
 const answers = new Map()
-// By account and id: what is asked right now.
+// By account and id: the promise of a poll in progress.
 const flights = new Map()
 
 async function call (path, body) {
   const answer = await pool.request({
     path, method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body)
   })
-  // An error of the upstream has a status of its own, and says what it is in its body all the same.
+  // Upstream errors have another HTTP status, but also a JSON body.
   return answer.body.json()
 }
 
-async function ask (place, key, id) {
+async function pollUpstream (cacheKey, key, id) {
   try {
     const answer = await call('/getTaskResult', { clientKey: key, taskId: id })
-    let said = NOT_READY
-    if (answer.errorCode) said = answer.errorCode
-    else if (answer.status === 'ready') said = `OK|${answer.solution.token}`
-    const ttl = said === NOT_READY ? NOT_READY_TTL_MS : ANSWER_TTL_MS
-    answers.set(place, { said, until: performance.now() + ttl })
-    return said
+    let reply = NOT_READY
+    if (answer.errorCode) reply = answer.errorCode
+    else if (answer.status === 'ready') reply = `OK|${answer.solution.token}`
+    const ttl = reply === NOT_READY ? NOT_READY_TTL_MS : ANSWER_TTL_MS
+    answers.set(cacheKey, { reply, expires: performance.now() + ttl })
+    return reply
   } catch {
-    // Trouble is not remembered.
+    // Failures are not cached.
     return NOT_READY
   } finally {
-    flights.delete(place)
+    flights.delete(cacheKey)
   }
 }
 
 function poll ({ key, action, id }) {
   if (action !== 'get') return 'ERROR_BAD_PARAMETERS'
-  const place = `${key}\n${id}`
-  const known = answers.get(place)
-  if (known !== undefined && performance.now() < known.until) return known.said
-  let flight = flights.get(place)
+  const cacheKey = `${key}\n${id}`
+  const cached = answers.get(cacheKey)
+  if (cached !== undefined && performance.now() < cached.expires) return cached.reply
+  let flight = flights.get(cacheKey)
   if (flight === undefined) {
-    flight = ask(place, key, id)
-    flights.set(place, flight)
+    flight = pollUpstream(cacheKey, key, id)
+    flights.set(cacheKey, flight)
   }
   return flight
 }
@@ -67,27 +67,27 @@ async function submit ({ key, method, sitekey, pageurl }) {
   return 'ERROR_NO_SLOT_AVAILABLE'
 }
 
-function send (reply, said, json) {
-  if (json !== '1') return reply.type('text/plain; charset=utf-8').send(said)
-  const ready = said.startsWith('OK|')
-  const body = { status: ready ? 1 : 0, request: ready ? said.slice(3) : said }
-  return reply.type('application/json').send(JSON.stringify(body))
+function send (response, reply, json) {
+  if (json !== '1') return response.type('text/plain; charset=utf-8').send(reply)
+  const ready = reply.startsWith('OK|')
+  const body = { status: ready ? 1 : 0, request: ready ? reply.slice(3) : reply }
+  return response.type('application/json').send(JSON.stringify(body))
 }
 
-function handler (act) {
-  return (request, reply) => {
-    const asked = request.body ? { ...request.query, ...request.body } : request.query
-    const said = act(asked)
-    // What is known is sent at once: a promise more per request is measurable.
-    if (typeof said === 'string') return send(reply, said, asked.json)
-    return said.then((text) => send(reply, text, asked.json))
+function handler (action) {
+  return (request, response) => {
+    const params = request.body ? { ...request.query, ...request.body } : request.query
+    const reply = action(params)
+    // Cached replies are sent without a promise, whose cost per request is measurable.
+    if (typeof reply === 'string') return send(response, reply, params.json)
+    return reply.then((text) => send(response, text, params.json))
   }
 }
 
 function sweep () {
   const now = performance.now()
-  for (const [place, { until }] of answers) {
-    if (until <= now) answers.delete(place)
+  for (const [cacheKey, { expires }] of answers) {
+    if (expires <= now) answers.delete(cacheKey)
   }
 }
 

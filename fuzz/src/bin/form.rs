@@ -1,5 +1,5 @@
-//! Query and body through both scripts. The input is a digit that chooses verb and content type, the query up to the
-//! first line feed, and the body.
+//! Decodes a query and a body for both scripts. Input: a digit that selects verb and content type, the query up to the
+//! first line feed, then the body.
 #![no_main]
 
 use capgate::http::Verb;
@@ -7,9 +7,9 @@ use capgate::legacy::Script;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let (line, body) = capgate_fuzz::line(data);
-    let Some((choice, query)) = line.split_first() else { return };
-    let (verb, content_type) = match choice % 4 {
+    let (line, body) = capgate_fuzz::split_line(data);
+    let Some((selector, query)) = line.split_first() else { return };
+    let (verb, content_type) = match selector % 4 {
         0 => (Verb::Get, ""),
         1 => (Verb::Post, ""),
         2 => (Verb::Post, "application/x-www-form-urlencoded"),

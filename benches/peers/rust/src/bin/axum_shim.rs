@@ -1,4 +1,4 @@
-//! The shim as one would write it in Rust: axum before, reqwest behind, moka between.
+//! A straightforward shim in Rust: axum as server, reqwest as client, moka as cache.
 //!
 //!     axum_shim PORT UPSTREAM THREADS
 
@@ -24,7 +24,7 @@ const NOT_READY_TTL: Duration = Duration::from_secs(2);
 const ANSWER_TTL: Duration = Duration::from_secs(30 * 60);
 const ANSWERS_MAX: u64 = 1_000_000;
 
-/// What is remembered of a task.
+/// The cached state of a task.
 #[derive(Clone)]
 enum Answer {
     NotReady,
@@ -32,7 +32,7 @@ enum Answer {
     Final(Arc<str>),
 }
 
-/// How long what is remembered counts.
+/// Expiry by the kind of answer.
 struct Ttl;
 
 impl Ttl {
@@ -46,7 +46,7 @@ impl Expiry<String, Answer> for Ttl {
         Self::of(answer)
     }
 
-    // What is over and not yet swept is updated, not created.
+    // An expired entry that has not been swept yet is updated, not created.
     fn expire_after_update(&self, _: &String, answer: &Answer, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Self::of(answer)
     }
@@ -60,7 +60,7 @@ struct Shim {
 
 type Reply = ([(HeaderName, &'static str); 1], Cow<'static, str>);
 
-/// The parameters that are used, of the query and a urlencoded body.
+/// The known parameters of the query and a urlencoded body.
 #[derive(Default)]
 struct Parameters<'a> {
     key: Cow<'a, str>,
@@ -73,33 +73,33 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn read(query: Option<&'a str>, body: &'a [u8]) -> Self {
-        let mut read = Self::default();
+    fn parse(query: Option<&'a str>, body: &'a [u8]) -> Self {
+        let mut params = Self::default();
         for (name, value) in
             form_urlencoded::parse(query.unwrap_or_default().as_bytes()).chain(form_urlencoded::parse(body))
         {
             match name.as_ref() {
-                "key" => read.key = value,
-                "action" => read.action = value,
-                "id" => read.id = value,
-                "method" => read.method = value,
-                "sitekey" => read.sitekey = value,
-                "pageurl" => read.pageurl = value,
-                "json" => read.json = value == "1",
+                "key" => params.key = value,
+                "action" => params.action = value,
+                "id" => params.id = value,
+                "method" => params.method = value,
+                "sitekey" => params.sitekey = value,
+                "pageurl" => params.pageurl = value,
+                "json" => params.json = value == "1",
                 _ => {}
             }
         }
-        read
+        params
     }
 }
 
 impl Shim {
     async fn call(&self, endpoint: &str, body: &Json) -> Result<Json, reqwest::Error> {
-        // An error of the upstream has a status of its own, and says what it is in its body all the same.
+        // Upstream errors have another HTTP status, but also a JSON body.
         self.client.post(format!("{}/{endpoint}", self.upstream)).json(body).send().await?.json().await
     }
 
-    async fn ask(&self, key: &str, id: &str) -> Result<Answer, reqwest::Error> {
+    async fn poll_upstream(&self, key: &str, id: &str) -> Result<Answer, reqwest::Error> {
         let answer = self.call("getTaskResult", &json!({ "clientKey": key, "taskId": id })).await?;
         if let Some(code) = answer["errorCode"].as_str() {
             return Ok(Answer::Final(code.into()));
@@ -111,26 +111,26 @@ impl Shim {
         Ok(Answer::Final(format!("OK|{token}").into()))
     }
 
-    async fn poll(&self, asked: &Parameters<'_>) -> Cow<'static, str> {
-        if asked.action != "get" {
+    async fn poll(&self, params: &Parameters<'_>) -> Cow<'static, str> {
+        if params.action != "get" {
             return "ERROR_BAD_PARAMETERS".into();
         }
-        let place = format!("{}\n{}", asked.key, asked.id);
-        // One call for all who ask at the same time; trouble is not remembered.
-        match self.answers.try_get_with_by_ref(&place, self.ask(&asked.key, &asked.id)).await {
+        let cache_key = format!("{}\n{}", params.key, params.id);
+        // Concurrent polls share one call; failures are not cached.
+        match self.answers.try_get_with_by_ref(&cache_key, self.poll_upstream(&params.key, &params.id)).await {
             Ok(Answer::Final(text)) => text.to_string().into(),
             Ok(Answer::NotReady) | Err(_) => NOT_READY.into(),
         }
     }
 
-    async fn submit(&self, asked: &Parameters<'_>) -> Cow<'static, str> {
-        if asked.method != "turnstile" {
+    async fn submit(&self, params: &Parameters<'_>) -> Cow<'static, str> {
+        if params.method != "turnstile" {
             return "ERROR_BAD_PARAMETERS".into();
         }
         let task = json!({
-            "type": "TurnstileTaskProxyless", "websiteURL": asked.pageurl, "websiteKey": asked.sitekey,
+            "type": "TurnstileTaskProxyless", "websiteURL": params.pageurl, "websiteKey": params.sitekey,
         });
-        let Ok(answer) = self.call("createTask", &json!({ "clientKey": asked.key, "task": task })).await else {
+        let Ok(answer) = self.call("createTask", &json!({ "clientKey": params.key, "task": task })).await else {
             return "ERROR_NO_SLOT_AVAILABLE".into();
         };
         match (answer["errorCode"].as_str(), answer["taskId"].as_str()) {
@@ -153,13 +153,13 @@ fn reply(text: Cow<'static, str>, json: bool) -> Reply {
 }
 
 async fn res(State(shim): State<Arc<Shim>>, RawQuery(query): RawQuery, body: Bytes) -> Reply {
-    let asked = Parameters::read(query.as_deref(), &body);
-    reply(shim.poll(&asked).await, asked.json)
+    let params = Parameters::parse(query.as_deref(), &body);
+    reply(shim.poll(&params).await, params.json)
 }
 
 async fn r#in(State(shim): State<Arc<Shim>>, RawQuery(query): RawQuery, body: Bytes) -> Reply {
-    let asked = Parameters::read(query.as_deref(), &body);
-    reply(shim.submit(&asked).await, asked.json)
+    let params = Parameters::parse(query.as_deref(), &body);
+    reply(shim.submit(&params).await, params.json)
 }
 
 async fn serve(port: u16, upstream: String) -> Result<(), Box<dyn std::error::Error>> {
@@ -169,7 +169,7 @@ async fn serve(port: u16, upstream: String) -> Result<(), Box<dyn std::error::Er
     let router =
         Router::new().route("/res.php", get(res).post(res)).route("/in.php", get(r#in).post(r#in)).with_state(shim);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    // Without it the answers would be as they are, only later, where a client pipelines.
+    // Without TCP_NODELAY, responses to pipelined requests are delayed.
     let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     axum::serve(listener, router).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The least that a server on Pingora can do: every request is answered `CAPCHA_NOT_READY`.
+//! The upper bound for a server on Pingora: answers every request with `CAPCHA_NOT_READY`.
 //!
 //!     pingora_constant PORT THREADS
 
@@ -17,8 +17,8 @@ struct Constant;
 #[async_trait]
 impl ServeHttp for Constant {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        // `ServeHttp` keeps every connection; a client that says otherwise is to be heard.
-        if session.get_header(header::CONNECTION).is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(b"close")) {
+        // `ServeHttp` keeps every connection alive, even if the client requests `Connection: close`.
+        if session.get_header(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close")) {
             session.set_keepalive(None);
         }
         let mut response = Response::new(ANSWER.to_vec());
@@ -29,15 +29,15 @@ impl ServeHttp for Constant {
     }
 }
 
-fn number(place: usize, name: &str) -> usize {
+fn parse_argument(index: usize, name: &str) -> usize {
     std::env::args()
-        .nth(place)
+        .nth(index)
         .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| panic!("argument {place} is to be {name}, a number"))
+        .unwrap_or_else(|| panic!("argument {index}: expected {name}"))
 }
 
 fn main() {
-    let (port, threads) = (number(1, "the port"), number(2, "the count of threads"));
+    let (port, threads) = (parse_argument(1, "a port"), parse_argument(2, "a number of threads"));
     let conf = ServerConf {
         threads,
         grace_period_seconds: Some(0),
