@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::config::LogFormat;
+use super::options::LogFormat;
 
 /// One request. All texts are from closed sets, so nothing has to be escaped.
 #[derive(Clone, Copy, Debug)]
