@@ -495,7 +495,7 @@ mod tests {
     fn inactive_accounts_are_forgotten() {
         let budget = budget(1_000_000);
         (0..1_000).for_each(|number| {
-            assert_eq!(count_allowed(&budget, Class::Poll, &account(&format!("k{number}")), 1, 0), 1)
+            assert_eq!(count_allowed(&budget, Class::Poll, &account(&format!("k{number}")), 1, 0), 1);
         });
         count_allowed(&budget, Class::Poll, &account("a"), 1, 2 * SHARE_PERIOD_MS);
         assert_eq!(budget.state.lock().accounts.len(), 1);
