@@ -1,49 +1,47 @@
-//! What may go upstream now: requests per time, as the upstream limits them, and requests at once.
+//! Admission of calls to the upstream: a rate limit, concurrency limits, priorities and fair shares.
 //!
-//! The upstream counts requests per address, and all clients arrive from ours; so one account's storm would be every
-//! account's 429. A token bucket stays below the upstream's limit, and below what its answers say is left. Its last tokens
-//! are kept for what is worth most: submits before reports before balances before polls. Where tokens are short, an
-//! account that has used its share waits for the others. Sans-I/O: time comes in as an argument.
+//! The upstream counts requests per source address, so all accounts share one limit, and a storm on one account would
+//! earn every account a 429. A token bucket stays below the upstream's limit and below what `X-RateLimit-*` reports as
+//! remaining. Each class of calls leaves a reserve of tokens to the classes above it: submits, then reports, then
+//! balances, then polls. While tokens are short, no account gets more than its share. Sans-I/O: the time is an argument.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::domain::{Account, Moment};
 use crate::native::{Endpoint, Rate};
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// Bounds. Defaults and reasons stand in `conf/capgate.toml`.
+/// Limits. `conf/capgate.toml` has the defaults and their reasons.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Most requests in any ten seconds.
+    /// Most calls in any ten seconds.
     pub requests_per_10s: u32,
-    /// Most requests other than polls at once; polls are bounded by the ledger's flights.
+    /// Most concurrent calls other than polls, which `flights_max` of the ledger limits.
     pub calls_max: usize,
-    /// Most requests of one account at once, polls included.
+    /// Most concurrent calls of one account, polls included.
     pub account_calls_max: usize,
-    /// Pause after a 429 that does not say how long, in milliseconds; doubled with each further one.
+    /// Pause after a 429 that names no delay, in milliseconds. Doubles with each further 429.
     pub pause_ms: u64,
 }
 
-/// What a request is for, in the order of what it is worth.
+/// Priority class of a call, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// A submit: a client's money and work.
+    /// A submit: costs a client money and work if it fails.
     Submit,
     /// A report.
     Report,
     /// A balance.
     Balance,
-    /// A poll: it is repeated anyway.
+    /// A poll: the client repeats it anyway.
     Poll,
 }
 
-impl Class {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Submit, Self::Report, Self::Balance, Self::Poll];
-
-    /// What a call is for.
-    pub fn of(endpoint: Endpoint) -> Self {
+impl From<Endpoint> for Class {
+    fn from(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::CreateTask => Self::Submit,
             Endpoint::FeedbackTask => Self::Report,
@@ -51,8 +49,13 @@ impl Class {
             Endpoint::GetTaskResult => Self::Poll,
         }
     }
+}
 
-    /// Name for metrics.
+impl Class {
+    /// All classes.
+    pub const ALL: [Self; 4] = [Self::Submit, Self::Report, Self::Balance, Self::Poll];
+
+    /// Label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Submit => "submit",
@@ -62,7 +65,7 @@ impl Class {
         }
     }
 
-    /// The part of the bucket that it leaves to those before it.
+    /// Fraction of the bucket that this class leaves to the classes above it.
     fn reserve(self) -> f64 {
         match self {
             Self::Submit => 0.0,
@@ -73,26 +76,26 @@ impl Class {
     }
 }
 
-/// Why a request may not go upstream now.
+/// Why a call is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// The upstream said 429, or that nothing is left, and until when.
+    /// The upstream answered 429, or reported no remaining requests, and the pause is not over.
     Paused,
-    /// No token is left for its class.
+    /// No token is left for the class.
     Rate,
-    /// Tokens are short, and its account has used its share.
+    /// Tokens are short, and the account has used its share.
     Share,
-    /// Too many requests at once.
+    /// Too many concurrent calls.
     Calls,
-    /// Too many requests of its account at once.
+    /// Too many concurrent calls of the account.
     AccountCalls,
 }
 
 impl Denied {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 5] = [Self::Paused, Self::Rate, Self::Share, Self::Calls, Self::AccountCalls];
 
-    /// Name for metrics.
+    /// Label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Paused => "paused",
@@ -104,25 +107,26 @@ impl Denied {
     }
 }
 
-/// The window in which the upstream counts (uCaptcha, overview page), in milliseconds.
+/// Window of the upstream's limit (uCaptcha, overview page), in milliseconds.
 const WINDOW_MS: u64 = 10_000;
-/// The time over which shares are compared: short, so that a storm is held back before it has emptied the bucket.
-const SHARE_MS: u64 = 1_000;
-/// The part of the requests of a window that may leave at once; the others are spread over it. Both together stay within
-/// the limit for whatever window the upstream counts by.
+/// Period over which shares are compared, in milliseconds. Short, so that a storm is slowed down before it empties the
+/// bucket.
+const SHARE_PERIOD_MS: u64 = 1_000;
+/// Size of the bucket, as a fraction of the limit; the rest of the limit is spread over the window. Together they stay
+/// within the limit in any window, wherever the upstream's own begins.
 const BURST: f64 = 0.2;
-/// How far below the limit that the upstream says we stay, for what others send from our address.
-const MARGIN: f64 = 0.95;
-/// Lowest limit that is believed, as in the configuration: below it, a bucket would hold less than one token.
+/// Fraction of the upstream's reported limit that is used. The rest is for other senders on the same address.
+const LIMIT_MARGIN: f64 = 0.95;
+/// Lowest limit that is accepted from the upstream, as in the configuration: a smaller bucket holds less than one token.
 const LIMIT_MIN: f64 = 10.0;
-/// The part of the bucket that strangers leave to those who are known.
-const STRANGERS_LEAVE: f64 = 0.5;
-/// Most accounts that are told apart.
+/// Fraction of the bucket that accounts without an accepted key leave to the others.
+const UNVERIFIED_RESERVE: f64 = 0.5;
+/// Most accounts that are tracked.
 const ACCOUNTS_MAX: usize = 100_000;
-/// Longest pause that the upstream can ask for, so that a slip of it does not silence us for a day.
+/// Longest pause that the upstream can request, in milliseconds, so that a wrong value does not stop all calls for a day.
 const PAUSE_MAX_MS: u64 = 60_000;
 
-/// What may go upstream now.
+/// Decides which calls may be sent now.
 #[derive(Debug)]
 pub struct Budget {
     options: Options,
@@ -131,107 +135,112 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct State {
-    /// Most requests in any window: ours, or what the upstream says.
+    /// Most calls in any window: the configured limit, or the upstream's if that is lower.
     limit: f64,
     tokens: f64,
-    filled: Moment,
+    refilled_at: Moment,
     paused_until: Moment,
-    /// 429s without a good answer between them.
-    refusals: u32,
+    /// 429s since the last other answer; several during one pause count once.
+    throttled: u32,
+    /// Concurrent calls other than polls.
     calls: usize,
-    second_began: Moment,
-    /// When an answer came last.
-    heard: Moment,
-    /// Accounts with a request under way, or that wanted one in this second or the last. Those whose key the upstream has
-    /// not accepted yet are one, under `None`: whoever makes keys up does not get a share with each.
-    accounts: HashMap<Option<Account>, Use>,
+    period_started_at: Moment,
+    last_answer_at: Moment,
+    /// Accounts with a call in progress, or an attempt in this share period or the last. `None` stands for all accounts
+    /// whose key the upstream has not accepted yet: invented keys must not get a share each.
+    accounts: HashMap<Option<Account>, AccountUsage>,
 }
 
-/// What one account uses.
+/// Calls of one account.
 #[derive(Debug, Default)]
-struct Use {
-    under_way: usize,
-    this_second: u32,
-    last_second: u32,
-    wanted_this_second: bool,
+struct AccountUsage {
+    in_progress: usize,
+    this_period: u32,
+    last_period: u32,
+    /// Whether the account attempted a call in this period.
+    is_active: bool,
 }
 
-/// The right to one request; its place is given back when it is dropped.
+/// Permission for one call. Ends the call when dropped.
 #[derive(Debug)]
 pub struct Permit {
     budget: Arc<Budget>,
-    /// Nobody, for a stranger.
+    /// `None` for an account without an accepted key.
     account: Option<Account>,
     class: Class,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.budget.state();
+        let mut state = self.budget.state.lock();
         if self.class != Class::Poll {
             state.calls -= 1;
         }
-        if let Some(one) = state.accounts.get_mut(&self.account) {
-            one.under_way -= 1;
+        if let Some(usage) = state.accounts.get_mut(&self.account) {
+            usage.in_progress -= 1;
         }
     }
 }
 
 impl Budget {
-    /// A full bucket.
+    /// Creates a budget with a full bucket.
     pub fn new(options: Options) -> Arc<Self> {
         let limit = f64::from(options.requests_per_10s);
         let state = State {
             limit,
             tokens: limit * BURST,
-            filled: Moment(0),
+            refilled_at: Moment(0),
             paused_until: Moment(0),
-            refusals: 0,
+            throttled: 0,
             calls: 0,
-            second_began: Moment(0),
-            heard: Moment(0),
+            period_started_at: Moment(0),
+            last_answer_at: Moment(0),
             accounts: HashMap::new(),
         };
         Arc::new(Self { options, state: Mutex::new(state) })
     }
 
-    /// Takes the right to one request, for an account whose key the upstream has accepted before, or for a stranger.
+    /// Acquires permission for one call. `account` is `None` if the upstream has not accepted its key yet.
     ///
     /// # Errors
-    /// Why there is none now.
-    pub fn take(self: &Arc<Self>, class: Class, account: Option<&Account>, now: Moment) -> Result<Permit, Denied> {
-        let mut state = self.state();
-        if now.millis_since(state.heard) > WINDOW_MS {
-            // Whatever it said of its limit was about a window that is over; with too low a limit nothing would ever be
-            // asked that could correct it.
+    /// If the call must not be sent now.
+    pub fn try_acquire(
+        self: &Arc<Self>,
+        class: Class,
+        account: Option<&Account>,
+        now: Moment,
+    ) -> Result<Permit, Denied> {
+        let mut state = self.state.lock();
+        if now.millis_since(state.last_answer_at) > WINDOW_MS {
+            // The reported limit belongs to a window that is over. Kept, a limit too low to send anything could never be
+            // corrected by an answer.
             state.limit = f64::from(self.options.requests_per_10s);
         }
-        state.turn(now);
+        state.advance(now);
         if now < state.paused_until {
             return Err(Denied::Paused);
         }
         if class != Class::Poll && state.calls >= self.options.calls_max {
             return Err(Denied::Calls);
         }
-        let passed = state.second_passed(now);
-        let (size, tokens, share) = (state.limit * BURST, state.tokens, state.share());
-        let one = state.asks(account.cloned());
-        if one.under_way >= self.options.account_calls_max {
+        let elapsed = state.period_elapsed(now);
+        let (bucket_size, tokens, share) = (state.limit * BURST, state.tokens, state.share());
+        let usage = state.account_mut(account.cloned());
+        if usage.in_progress >= self.options.account_calls_max {
             return Err(Denied::AccountCalls);
         }
-        // Strangers leave the half of it to those who are known.
-        let reserve = if account.is_some() { class.reserve() } else { STRANGERS_LEAVE };
-        let left = tokens - size * reserve;
-        if left < 1.0 {
+        let reserve = if account.is_some() { class.reserve() } else { UNVERIFIED_RESERVE };
+        let available = tokens - bucket_size * reserve;
+        if available < 1.0 {
             return Err(Denied::Rate);
         }
-        // One that is alone, or asks while there is plenty, has no share to keep to.
-        let is_short = left < size * (1.0 - reserve) / 2.0;
-        if is_short && share.is_some_and(|share| one.used(passed) >= share) {
+        // Shares apply only while less than half of the class's tokens is left.
+        let is_short = available < bucket_size * (1.0 - reserve) / 2.0;
+        if is_short && share.is_some_and(|share| usage.recent(elapsed) >= share) {
             return Err(Denied::Share);
         }
-        one.under_way += 1;
-        one.this_second += 1;
+        usage.in_progress += 1;
+        usage.this_period += 1;
         state.tokens -= 1.0;
         if class != Class::Poll {
             state.calls += 1;
@@ -239,34 +248,35 @@ impl Budget {
         Ok(Permit { budget: Arc::clone(self), account: account.cloned(), class })
     }
 
-    /// Notes what an answer says about the limit; `is_refused` is a 429.
-    pub fn note(&self, rate: &Rate, is_refused: bool, now: Moment) {
-        let mut state = self.state();
-        state.turn(now);
-        state.heard = state.heard.max(now);
+    /// Applies the limits that an answer reports. `is_throttled` is true for a 429.
+    pub fn observe(&self, rate: &Rate, is_throttled: bool, now: Moment) {
+        let mut state = self.state.lock();
+        state.advance(now);
+        state.last_answer_at = state.last_answer_at.max(now);
         if let Some(limit) = rate.limit.filter(|limit| *limit > 0) {
-            state.limit = f64::from(self.options.requests_per_10s).min((f64::from(limit) * MARGIN).max(LIMIT_MIN));
+            state.limit =
+                f64::from(self.options.requests_per_10s).min((f64::from(limit) * LIMIT_MARGIN).max(LIMIT_MIN));
         }
         if let Some(remaining) = rate.remaining {
             state.tokens = state.tokens.min(f64::from(remaining));
         }
-        let pause_ms = if is_refused {
-            // One that comes within a pause was sent before it, and is no news.
-            state.refusals += u32::from(now >= state.paused_until);
-            let doubled = self.options.pause_ms << (state.refusals.saturating_sub(1)).min(7);
-            rate.retry_after_ms.or(rate.reset_ms).unwrap_or(doubled).min(PAUSE_MAX_MS)
+        let pause_ms = if is_throttled {
+            // A 429 during a pause answers a call that was sent before the pause.
+            state.throttled += u32::from(now >= state.paused_until);
+            let doubled_ms = self.options.pause_ms << (state.throttled.saturating_sub(1)).min(7);
+            rate.retry_after_ms.or(rate.reset_ms).unwrap_or(doubled_ms).min(PAUSE_MAX_MS)
         } else {
-            state.refusals = 0;
-            // The next one would be refused.
+            state.throttled = 0;
+            // With nothing remaining, the next call would get a 429.
             rate.reset_ms.filter(|_| rate.remaining == Some(0)).unwrap_or(0).min(WINDOW_MS)
         };
         state.paused_until = state.paused_until.max(now.after_ms(pause_ms));
     }
 
-    /// Requests that could leave at once, whatever they are for.
+    /// Tokens in the bucket; zero during a pause.
     pub fn tokens(&self, now: Moment) -> f64 {
-        let mut state = self.state();
-        state.turn(now);
+        let mut state = self.state.lock();
+        state.advance(now);
         if now < state.paused_until { 0.0 } else { state.tokens }
     }
 
@@ -281,63 +291,57 @@ impl Budget {
         let tokens = move || budget.tokens(now()) as usize;
         registry.gauge("capgate_upstream_tokens", "Native calls that could be sent at once.", tokens);
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock can panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl State {
-    /// Lets time pass.
-    fn turn(&mut self, now: Moment) {
-        let filled_ms = to_float(now.millis_since(self.filled));
-        self.filled = self.filled.max(now);
-        // What does not leave in a burst is spread over the window.
-        let grown = filled_ms * self.limit * (1.0 - BURST) / to_float(WINDOW_MS);
-        self.tokens = (self.tokens + grown).min(self.limit * BURST);
-        let seconds = now.millis_since(self.second_began) / SHARE_MS;
-        if seconds > 0 {
-            self.second_began = self.second_began.after_ms(seconds * SHARE_MS);
-            self.accounts.retain(|_, one| {
-                one.last_second = if seconds == 1 { one.this_second } else { 0 };
-                one.this_second = 0;
-                one.under_way > 0 || (std::mem::take(&mut one.wanted_this_second) && seconds == 1)
+    /// Refills the bucket and rotates the share period.
+    fn advance(&mut self, now: Moment) {
+        let elapsed_ms = to_float(now.millis_since(self.refilled_at));
+        self.refilled_at = self.refilled_at.max(now);
+        let refill = elapsed_ms * self.limit * (1.0 - BURST) / to_float(WINDOW_MS);
+        self.tokens = (self.tokens + refill).min(self.limit * BURST);
+        let periods = now.millis_since(self.period_started_at) / SHARE_PERIOD_MS;
+        if periods > 0 {
+            self.period_started_at = self.period_started_at.after_ms(periods * SHARE_PERIOD_MS);
+            self.accounts.retain(|_, usage| {
+                usage.last_period = if periods == 1 { usage.this_period } else { 0 };
+                usage.this_period = 0;
+                usage.in_progress > 0 || (std::mem::take(&mut usage.is_active) && periods == 1)
             });
         }
     }
 
-    /// The part of this second that has passed.
-    fn second_passed(&self, now: Moment) -> f64 {
-        to_float(now.millis_since(self.second_began)) / to_float(SHARE_MS)
+    /// Elapsed fraction of this share period.
+    fn period_elapsed(&self, now: Moment) -> f64 {
+        to_float(now.millis_since(self.period_started_at)) / to_float(SHARE_PERIOD_MS)
     }
 
-    /// The account, which is there from now on even if it gets nothing: one that storms has to see it.
-    fn asks(&mut self, account: Option<Account>) -> &mut Use {
+    /// Usage of an account. Inserted even if the call is denied, so that the shares of the others count it.
+    fn account_mut(&mut self, account: Option<Account>) -> &mut AccountUsage {
         if !self.accounts.contains_key(&account) && self.accounts.len() >= ACCOUNTS_MAX {
-            // More accounts than requests: none has a share that could be kept to.
-            self.accounts.retain(|_, one| one.under_way > 0);
+            // With this many accounts, a share is less than one call.
+            self.accounts.retain(|_, usage| usage.in_progress > 0);
         }
-        let one = self.accounts.entry(account).or_default();
-        one.wanted_this_second = true;
-        one
+        let usage = self.accounts.entry(account).or_default();
+        usage.is_active = true;
+        usage
     }
 
-    /// What each account may use of a second when all that are there want more; nothing for one that is alone.
+    /// Calls per share period for each account; `None` if there is only one.
     fn share(&self) -> Option<f64> {
-        let all = self.limit * to_float(SHARE_MS) / to_float(WINDOW_MS);
+        let all = self.limit * to_float(SHARE_PERIOD_MS) / to_float(WINDOW_MS);
         (self.accounts.len() > 1).then(|| all / to_float(self.accounts.len() as u64))
     }
 }
 
-impl Use {
-    /// Requests in the last second, as far as two seconds of the clock tell.
-    fn used(&self, passed: f64) -> f64 {
-        f64::from(self.this_second) + f64::from(self.last_second) * (1.0 - passed)
+impl AccountUsage {
+    /// Approximate calls in a sliding period: those of this period and the part of the last that it overlaps.
+    fn recent(&self, elapsed: f64) -> f64 {
+        f64::from(self.this_period) + f64::from(self.last_period) * (1.0 - elapsed)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds since the start")]
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since the start of the process")]
 fn to_float(ms: u64) -> f64 {
     ms as f64
 }
@@ -354,134 +358,146 @@ mod tests {
         Account::new(name).expect("a key")
     }
 
-    /// How many requests leave out of so many that are tried at a moment, each over at once.
-    fn leave(budget: &Arc<Budget>, class: Class, who: &Account, tries: usize, now: u64) -> usize {
-        (0..tries).filter(|_| budget.take(class, Some(who), Moment(now)).is_ok()).count()
+    /// Attempts calls that end at once, and returns how many are allowed.
+    fn count_allowed(budget: &Arc<Budget>, class: Class, account: &Account, attempts: usize, now: u64) -> usize {
+        (0..attempts).filter(|_| budget.try_acquire(class, Some(account), Moment(now)).is_ok()).count()
     }
 
     #[test]
-    fn no_window_of_ten_seconds_has_more_than_the_limit() {
+    fn no_window_of_ten_seconds_exceeds_the_limit() {
         let budget = budget(1_000);
         let one = account("a");
         let sent: Vec<(u64, usize)> =
-            (0..40_000).step_by(7).map(|now| (now, leave(&budget, Class::Submit, &one, 3, now))).collect();
-        for (began, _) in &sent {
-            let window = sent.iter().filter(|(at, _)| (*began..began + WINDOW_MS).contains(at));
+            (0..40_000).step_by(7).map(|now| (now, count_allowed(&budget, Class::Submit, &one, 3, now))).collect();
+        for (start, _) in &sent {
+            let window = sent.iter().filter(|(at, _)| (*start..start + WINDOW_MS).contains(at));
             let count: usize = window.map(|(_, count)| count).sum();
-            assert!(count <= 1_000, "{count} requests in the ten seconds from {began} ms");
+            assert!(count <= 1_000, "{count} calls in the ten seconds from {start} ms");
         }
         let all: usize = sent.iter().map(|(_, count)| count).sum();
-        assert!(all > 3_200, "{all} of some 3400 in 40 s: the limit is not used");
+        assert!(all > 3_200, "only {all} of about 3400 calls in 40 s");
     }
 
     #[test]
-    fn polls_leave_room_for_what_is_worth_more() {
+    fn each_class_leaves_a_reserve_to_the_classes_above_it() {
         let budget = budget(1_000);
         let one = account("a");
         let mut order = [Class::Poll, Class::Balance, Class::Report, Class::Submit].iter();
         assert_eq!(
-            order.by_ref().map(|class| leave(&budget, *class, &one, 500, 0)).collect::<Vec<_>>(),
+            order.by_ref().map(|class| count_allowed(&budget, *class, &one, 500, 0)).collect::<Vec<_>>(),
             [160, 20, 10, 10]
         );
-        assert_eq!(budget.take(Class::Poll, Some(&one), Moment(0)).expect_err("empty"), Denied::Rate);
+        assert_eq!(budget.try_acquire(Class::Poll, Some(&one), Moment(0)).expect_err("empty"), Denied::Rate);
     }
 
     #[test]
-    fn a_storm_of_one_account_leaves_the_others_their_share() {
+    fn a_storm_on_one_account_leaves_the_others_their_share() {
         let budget = budget(1_000);
         let (storm, quiet) = (account("storm"), account("quiet"));
         let (mut of_storm, mut of_quiet) = (0, 0);
         for now in (0..60_000).step_by(10) {
-            of_storm += leave(&budget, Class::Poll, &storm, 20, now);
+            of_storm += count_allowed(&budget, Class::Poll, &storm, 20, now);
             if now % 100 == 0 {
-                let left = leave(&budget, Class::Poll, &quiet, 1, now);
-                assert_eq!(left, 1, "the quiet one was shed at {now} ms");
+                let left = count_allowed(&budget, Class::Poll, &quiet, 1, now);
+                assert_eq!(left, 1, "the quiet account was denied at {now} ms");
                 of_quiet += left;
             }
         }
-        assert!(of_storm + of_quiet > 4_700, "{of_storm} and {of_quiet} of 4800: what nobody else wants is not used");
+        assert!(of_storm + of_quiet > 4_700, "only {of_storm} and {of_quiet} of 4800: spare tokens are unused");
     }
 
     #[test]
-    fn a_429_is_obeyed_and_doubles_where_it_says_nothing() {
+    fn a_429_pauses_calls_and_the_pause_doubles_without_retry_after() {
         let budget = budget(1_000);
         let one = account("a");
         let silent = Rate::default();
-        budget.note(&Rate { retry_after_ms: Some(3_000), ..silent }, true, Moment(0));
-        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_999)).expect_err("paused"), Denied::Paused);
-        assert_eq!(leave(&budget, Class::Submit, &one, 1, 3_000), 1);
-        budget.note(&silent, true, Moment(3_000));
+        budget.observe(&Rate { retry_after_ms: Some(3_000), ..silent }, true, Moment(0));
+        assert_eq!(budget.try_acquire(Class::Submit, Some(&one), Moment(2_999)).expect_err("paused"), Denied::Paused);
+        assert_eq!(count_allowed(&budget, Class::Submit, &one, 1, 3_000), 1);
+        budget.observe(&silent, true, Moment(3_000));
         assert_eq!(
-            (leave(&budget, Class::Submit, &one, 1, 3_999), leave(&budget, Class::Submit, &one, 1, 4_000)),
+            (
+                count_allowed(&budget, Class::Submit, &one, 1, 3_999),
+                count_allowed(&budget, Class::Submit, &one, 1, 4_000)
+            ),
             (0, 1)
         );
-        budget.note(&silent, false, Moment(4_000));
-        budget.note(&silent, true, Moment(4_000));
-        assert_eq!(leave(&budget, Class::Submit, &one, 1, 4_500), 1, "a good answer begins anew");
-        budget.note(&Rate { retry_after_ms: Some(86_400_000), ..silent }, true, Moment(5_000));
-        assert_eq!(leave(&budget, Class::Submit, &one, 1, 65_000), 1, "a day is not believed");
+        budget.observe(&silent, false, Moment(4_000));
+        budget.observe(&silent, true, Moment(4_000));
+        assert_eq!(count_allowed(&budget, Class::Submit, &one, 1, 4_500), 1, "a successful answer resets the pause");
+        budget.observe(&Rate { retry_after_ms: Some(86_400_000), ..silent }, true, Moment(5_000));
+        assert_eq!(count_allowed(&budget, Class::Submit, &one, 1, 65_000), 1, "a pause of a day is capped");
     }
 
     #[test]
-    fn what_the_upstream_says_is_left_is_believed() {
+    fn reported_limits_are_applied() {
         let budget = budget(1_000);
         let one = account("a");
-        budget.note(&Rate { limit: Some(100), remaining: Some(3), ..Rate::default() }, false, Moment(0));
-        assert_eq!(leave(&budget, Class::Submit, &one, 50, 0), 3);
-        budget.note(&Rate { remaining: Some(0), reset_ms: Some(2_000), ..Rate::default() }, false, Moment(10));
-        assert_eq!(budget.take(Class::Submit, Some(&one), Moment(2_009)).expect_err("nothing left"), Denied::Paused);
+        budget.observe(&Rate { limit: Some(100), remaining: Some(3), ..Rate::default() }, false, Moment(0));
+        assert_eq!(count_allowed(&budget, Class::Submit, &one, 50, 0), 3);
+        budget.observe(&Rate { remaining: Some(0), reset_ms: Some(2_000), ..Rate::default() }, false, Moment(10));
+        assert_eq!(
+            budget.try_acquire(Class::Submit, Some(&one), Moment(2_009)).expect_err("nothing left"),
+            Denied::Paused
+        );
         let silent = Rate { limit: Some(100), ..Rate::default() };
-        budget.note(&silent, false, Moment(60_000));
-        assert_eq!(leave(&budget, Class::Submit, &one, 50, 60_000), 19, "the limit of 100 is forgotten");
-        // A limit too low to be asked about again is not believed, and none is for ever.
-        budget.note(&Rate { limit: Some(1), ..Rate::default() }, false, Moment(60_000));
-        assert!(leave(&budget, Class::Poll, &one, 50, 65_000) >= 1, "silenced by a limit of 1");
-        assert!(leave(&budget, Class::Poll, &one, 200, 90_000) > 100, "a limit of long ago");
+        budget.observe(&silent, false, Moment(60_000));
+        assert_eq!(count_allowed(&budget, Class::Submit, &one, 50, 60_000), 19, "the limit of 100 is not applied");
+        // A limit below the minimum is raised to it, and every limit expires.
+        budget.observe(&Rate { limit: Some(1), ..Rate::default() }, false, Moment(60_000));
+        assert!(count_allowed(&budget, Class::Poll, &one, 50, 65_000) >= 1, "a limit of 1 stops all calls");
+        assert!(count_allowed(&budget, Class::Poll, &one, 200, 90_000) > 100, "an expired limit still applies");
     }
 
     #[test]
-    fn requests_at_once_are_bounded_in_all_and_for_each_account() {
+    fn concurrent_calls_are_limited_in_total_and_per_account() {
         let options = Options { requests_per_10s: 1_000, calls_max: 3, account_calls_max: 2, pause_ms: 500 };
         let budget = Budget::new(options);
         let (one, two, three) = (account("a"), account("b"), account("c"));
-        let take = |class, who| budget.take(class, Some(who), Moment(0));
-        let held = [take(Class::Submit, &one), take(Class::Poll, &one)];
-        assert_eq!(take(Class::Poll, &one).expect_err("two at once"), Denied::AccountCalls);
-        let more = [take(Class::Submit, &two), take(Class::Report, &two)];
-        assert_eq!(take(Class::Submit, &three).expect_err("three at once"), Denied::Calls);
-        assert!(take(Class::Poll, &three).is_ok(), "a poll has its own bound");
+        let acquire = |class, account| budget.try_acquire(class, Some(account), Moment(0));
+        let held = [acquire(Class::Submit, &one), acquire(Class::Poll, &one)];
+        assert_eq!(acquire(Class::Poll, &one).expect_err("two concurrent calls"), Denied::AccountCalls);
+        let more = [acquire(Class::Submit, &two), acquire(Class::Report, &two)];
+        assert_eq!(acquire(Class::Submit, &three).expect_err("three concurrent calls"), Denied::Calls);
+        assert!(acquire(Class::Poll, &three).is_ok(), "a poll has its own limit");
         drop(held);
-        assert!(take(Class::Submit, &one).is_ok());
+        assert!(acquire(Class::Submit, &one).is_ok());
         drop(more);
     }
 
     #[test]
-    fn refusals_of_one_overload_count_once() {
+    fn several_429s_during_one_pause_count_once() {
         let budget = budget(1_000);
-        (0..8).for_each(|_| budget.note(&Rate::default(), true, Moment(0)));
-        assert_eq!(leave(&budget, Class::Submit, &account("a"), 1, 500), 1);
+        (0..8).for_each(|_| budget.observe(&Rate::default(), true, Moment(0)));
+        assert_eq!(count_allowed(&budget, Class::Submit, &account("a"), 1, 500), 1);
     }
 
     #[test]
-    fn keys_that_are_made_up_take_nothing_from_those_that_are_known() {
+    fn invented_keys_take_nothing_from_accepted_ones() {
         let budget = budget(1_000);
         let known = account("known");
-        let mut of_strangers = 0;
+        let mut allowed = 0;
         for now in (0..20_000).step_by(5) {
-            of_strangers += (0..10).filter(|_| budget.take(Class::Submit, None, Moment(now)).is_ok()).count();
+            allowed += (0..10).filter(|_| budget.try_acquire(Class::Submit, None, Moment(now)).is_ok()).count();
             if now % 50 == 0 {
-                assert_eq!(leave(&budget, Class::Poll, &known, 1, now), 1, "shed at {now} ms");
+                assert_eq!(
+                    count_allowed(&budget, Class::Poll, &known, 1, now),
+                    1,
+                    "the known account was denied at {now} ms"
+                );
             }
         }
-        assert!(of_strangers > 900, "{of_strangers}: what the known ones do not want is not used");
-        assert!(budget.state().accounts.keys().flatten().count() <= 1);
+        assert!(allowed > 900, "only {allowed} calls: spare tokens are unused");
+        assert!(budget.state.lock().accounts.keys().flatten().count() <= 1);
     }
 
     #[test]
-    fn accounts_that_are_gone_are_forgotten() {
+    fn inactive_accounts_are_forgotten() {
         let budget = budget(1_000_000);
-        (0..1_000).for_each(|number| assert_eq!(leave(&budget, Class::Poll, &account(&format!("k{number}")), 1, 0), 1));
-        leave(&budget, Class::Poll, &account("a"), 1, 2 * SHARE_MS);
-        assert_eq!(budget.state().accounts.len(), 1);
+        (0..1_000).for_each(|number| {
+            assert_eq!(count_allowed(&budget, Class::Poll, &account(&format!("k{number}")), 1, 0), 1);
+        });
+        count_allowed(&budget, Class::Poll, &account("a"), 1, 2 * SHARE_PERIOD_MS);
+        assert_eq!(budget.state.lock().accounts.len(), 1);
     }
 }

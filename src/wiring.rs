@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::apps::admin::AdminApp;
@@ -16,13 +15,11 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
 use crate::sandbox::Sandbox;
-use crate::server::app::Limits;
 use crate::server::connections::Connections;
 use crate::server::lifecycle::{Lifetime, ServeError, Server};
-use crate::server::tls::TlsFiles;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::MetricsRegistry;
-use crate::upstream::client::{self, NativeUpstream};
+use crate::upstream::client::NativeUpstream;
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -39,7 +36,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
     serve(config, |config, registry, _log| {
         let mut server = new_server(config, registry);
-        let address = config.sandbox.listen.0.ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
+        let address = config.sandbox_address().ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
         let app = SandboxApp::new(Sandbox::new(config.sandbox_options()));
         server.listen("sandbox", address, None, app, Lifetime::Drained)?;
         Ok(server)
@@ -52,7 +49,8 @@ fn serve(
     build: impl FnOnce(&Config, &MetricsRegistry, &Log) -> Result<Server, ServeError>,
 ) -> Result<(), ServeError> {
     let registry = MetricsRegistry::new();
-    let log = Log::start(config.log.format, config.log.level, &registry).map_err(ServeError)?;
+    let options = config.log_options();
+    let log = Log::start(options.format, options.level, &registry).map_err(ServeError)?;
     let runtime = start_runtime(config)?;
     let served = runtime.block_on(async {
         let mut server = build(config, &registry, &log)?;
@@ -66,8 +64,8 @@ fn serve(
 
 fn start_runtime(config: &Config) -> Result<Runtime, ServeError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if config.server.threads.0 > 0 {
-        builder.worker_threads(config.server.threads.size());
+    if let Some(threads) = config.runtime_threads() {
+        builder.worker_threads(threads);
     }
     builder.enable_all().build().map_err(|error| ServeError(format!("cannot start the runtime: {error}")))
 }
@@ -76,11 +74,11 @@ fn start_runtime(config: &Config) -> Result<Runtime, ServeError> {
 fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
     raise_file_limit();
     let mut server = new_server(config, registry);
-    let url = match &config.upstream.url.0 {
-        Some(url) => url.clone(),
+    let url = match config.upstream_url() {
+        Some(url) => url,
         None => embed_sandbox(config, &mut server)?,
     };
-    let upstream = NativeUpstream::new(upstream_options(config, url)).map_err(ServeError)?;
+    let upstream = NativeUpstream::new(config.upstream_options(url)).map_err(ServeError)?;
     let clock = Clock::start();
     let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
     ledger.register_metrics(registry);
@@ -88,22 +86,20 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     budget.register_metrics(registry, move || clock.now());
     let gateway =
         Gateway::new(config.gateway_options(), ledger.clone(), Arc::new(upstream.clone()), budget, clock, registry);
-    let legacy = LegacyApp::new(gateway.clone(), config.log.access.then(|| log.access_log()));
-    if let Some(address) = config.listen.http.0 {
+    let legacy = LegacyApp::new(gateway.clone(), config.log_options().access.then(|| log.access_log()));
+    if let Some(address) = config.http_address() {
         server.listen("http", address, None, Arc::clone(&legacy), Lifetime::Drained)?;
     }
-    if let Some(address) = config.listen.https.0
-        && let Some(tls) = tls_files(config)
-    {
-        server.listen("https", address, Some(tls.load().map_err(ServeError)?), legacy, Lifetime::Drained)?;
+    if let Some((address, files)) = config.https_listener() {
+        server.listen("https", address, Some(files.load().map_err(ServeError)?), legacy, Lifetime::Drained)?;
     }
-    if let Some(address) = config.listen.admin.0 {
+    if let Some(address) = config.admin_address() {
         let admin = AdminApp::new(registry.clone(), server.readiness());
         server.listen("admin", address, None, admin, Lifetime::Process)?;
     }
     spawn(ledger.sweep());
     spawn(gateway.run_prefetch());
-    spawn(upstream.keep_resolved(config.upstream.resolve_every_ms.duration()));
+    spawn(upstream.keep_resolved(config.resolve_interval()));
     Ok(server)
 }
 
@@ -127,37 +123,7 @@ fn raise_file_limit() {
 }
 
 fn new_server(config: &Config, registry: &MetricsRegistry) -> Server {
-    let limits = &config.limits;
-    let limits = Limits {
-        body_bytes_max: limits.body_bytes_max.size(),
-        header_timeout: limits.header_timeout_ms.duration(),
-        body_timeout: limits.body_timeout_ms.duration(),
-        write_timeout: limits.write_timeout_ms.duration(),
-        idle_timeout: limits.idle_timeout_ms.duration(),
-        connections_max: config.server.connections_max.size(),
-        // A semaphore cannot hold more permits than this.
-        bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max.size().min(Semaphore::MAX_PERMITS))),
-    };
-    Server::new(limits, config.server.drain_ms.duration(), Connections::register(registry))
-}
-
-fn tls_files(config: &Config) -> Option<TlsFiles> {
-    let (cert, key) = (config.tls.cert.clone(), config.tls.key.clone());
-    (!cert.is_empty()).then_some(TlsFiles { cert, key })
-}
-
-fn upstream_options(config: &Config, url: Url) -> client::Options {
-    let upstream = &config.upstream;
-    client::Options {
-        url,
-        ca_file: (!upstream.ca_file.is_empty()).then(|| upstream.ca_file.clone()),
-        connect_timeout: upstream.connect_timeout_ms.duration(),
-        poll_timeout: upstream.poll_timeout_ms.duration(),
-        submit_timeout: upstream.submit_timeout_ms.duration(),
-        idle_timeout: upstream.idle_timeout_ms.duration(),
-        connections_idle_max: upstream.connections_idle_max.size(),
-        answer_bytes_max: upstream.answer_bytes_max.size(),
-    }
+    Server::new(&config.server_options(), Connections::register(registry))
 }
 
 fn spawn(future: impl Future<Output = ()> + Send + 'static) {

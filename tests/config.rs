@@ -82,10 +82,10 @@ fn environment_variables_override_the_defaults() {
     }
     let set = |name, text| load_env(name, text).expect("a valid value");
     assert_eq!(set("CAPGATE_LEDGER_IDS_MAX", "not a known variable"), Config::default());
-    assert_eq!(set("CAPGATE_LIMITS_IDS_MAX", "7").limits.ids_max.0, 7);
-    assert!(!set("CAPGATE_LOG_ACCESS", "false").log.access);
-    assert_eq!(set("CAPGATE_LISTEN_HTTP", "[::1]:80").listen.http.0.map(|address| address.port()), Some(80));
-    assert_eq!(set("CAPGATE_SANDBOX_SOLVE_MS_BY_TYPE", "{ A = 5 }").sandbox.solve_ms_by_type["A"].0, 5);
+    assert_eq!(set("CAPGATE_LIMITS_IDS_MAX", "7").legacy_limits().ids_max, 7);
+    assert!(!set("CAPGATE_LOG_ACCESS", "false").log_options().access);
+    assert_eq!(set("CAPGATE_LISTEN_HTTP", "[::1]:80").http_address().map(|address| address.port()), Some(80));
+    assert_eq!(set("CAPGATE_SANDBOX_SOLVE_MS_BY_TYPE", "{ A = 5 }").sandbox_options().solve_ms_by_type["A"], 5);
     let error = load_env("CAPGATE_LIMITS_IDS_MAX", "0").expect_err("out of range");
     assert!(error.contains("CAPGATE_LIMITS_IDS_MAX") && error.contains("from 1 to 10000"), "{error}");
 }

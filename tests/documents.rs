@@ -140,12 +140,12 @@ fn the_method_table_is_documented() {
 
 #[test]
 fn every_sandbox_trigger_is_documented() {
-    use capgate::sandbox::triggers::{KEYS, SITE_KEYS, TAKES};
+    use capgate::sandbox::triggers::{KEYS, SITE_KEYS, SOLVE_MS_PREFIX};
     let text = std::fs::read_to_string(root().join("docs/sandbox.md")).expect("docs/sandbox.md");
     for name in KEYS.iter().map(|(name, _)| name).chain(SITE_KEYS.iter().map(|(name, _)| name)) {
         assert!(text.contains(&format!("`{name}`")), "docs/sandbox.md lacks {name}");
     }
-    assert!(text.contains(&format!("`{TAKES}<milliseconds>`")), "docs/sandbox.md lacks {TAKES}");
+    assert!(text.contains(&format!("`{SOLVE_MS_PREFIX}<milliseconds>`")), "docs/sandbox.md lacks {SOLVE_MS_PREFIX}");
 }
 
 #[tokio::test]

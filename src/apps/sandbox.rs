@@ -40,15 +40,15 @@ impl SandboxApp {
             sleep(Duration::from_millis(reply.delay_ms)).await;
         }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let [limit, remaining, reset_secs] = reply.rate;
+        let rate_limit = reply.rate_limit;
         #[expect(clippy::disallowed_methods, reason = "the header holds a Unix time")]
-        let reset_at = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + reset_secs;
+        let reset_at = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + rate_limit.reset_secs;
         Response {
             status: reply.status,
             content_type: Some(reply.content_type),
             dynamic_headers: vec![
-                ("X-RateLimit-Limit", limit.to_string()),
-                ("X-RateLimit-Remaining", remaining.to_string()),
+                ("X-RateLimit-Limit", rate_limit.limit.to_string()),
+                ("X-RateLimit-Remaining", rate_limit.remaining.to_string()),
                 ("X-RateLimit-Reset", reset_at.to_string()),
             ],
             body: Bytes::from(reply.body),

@@ -36,13 +36,13 @@ impl UpstreamClient {
         parse: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
         let endpoint = call.endpoint;
-        let class = Class::of(endpoint);
+        let class = Class::from(endpoint);
         if let Some(failure) = self.keys.refusal(account, class, self.clock.now()) {
             self.metrics.count_not_sent(class, NotSentReason::RefusedKey);
             return Err(failure);
         }
         let accepted = Some(account).filter(|account| self.keys.is_accepted(account));
-        let permit = match self.budget.take(class, accepted, self.clock.now()) {
+        let permit = match self.budget.try_acquire(class, accepted, self.clock.now()) {
             Ok(permit) => permit,
             Err(denied) => {
                 self.metrics.count_not_sent(class, NotSentReason::Budget(denied));
@@ -56,7 +56,7 @@ impl UpstreamClient {
         drop(permit);
         let (result, label) = match &sent {
             Ok(answer) => {
-                self.budget.note(&answer.rate, answer.status == 429, self.clock.now());
+                self.budget.observe(&answer.rate, answer.status == 429, self.clock.now());
                 let result = parse(answer);
                 let label = match &result {
                     Ok(_) => CallResult::Ok,

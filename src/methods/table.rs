@@ -31,11 +31,10 @@ impl Table {
         self.rows.iter().find(|row| row.legacy.contains(&legacy) && row.when.iter().all(is_met)).copied()
     }
 
-    /// Replaces the row of the same name. Leaks the new row, because tasks refer to rows for as long as the process
-    /// runs: call this only while the table is built.
-    pub fn replace(&mut self, changed: Method) {
+    /// Replaces the row of the same name.
+    pub fn replace(&mut self, changed: &'static Method) {
         if let Some(row) = self.rows.iter_mut().find(|row| row.name == changed.name) {
-            *row = Box::leak(Box::new(changed));
+            *row = changed;
         }
     }
 }

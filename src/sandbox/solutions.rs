@@ -1,5 +1,5 @@
-//! What the sandbox answers for each kind of task: the shapes of 2captcha's v2 API, which uCaptcha's documents follow
-//! where they name any. Nothing is solved: every text says SANDBOX, every place is the same.
+//! Solutions for each task type, in the shapes of 2captcha's v2 API, which uCaptcha's documents follow where they name
+//! any. Texts say SANDBOX, coordinates are constant.
 
 use serde_json::{Value as Json, json};
 
@@ -19,7 +19,7 @@ pub(super) fn solution(kind: &str, trigger: Option<TaskTrigger>, id: &str) -> Js
         name if name.starts_with("recaptcha") => json!({ "gRecaptchaResponse": token, "token": token }),
         "hcaptcha" => json!({ "token": token, "respKey": "SANDBOX", "userAgent": "SANDBOX agent" }),
         "turnstile" => json!({ "token": token, "userAgent": "SANDBOX agent" }),
-        // One type for both versions: the members of either do not hurt the other.
+        // One task type for both versions, so the solution has the members of both.
         "geetest" => json!({
             "challenge": token, "validate": "SANDBOX", "seccode": "SANDBOX|jordan",
             "captcha_id": "SANDBOX", "lot_number": "SANDBOX", "pass_token": token,

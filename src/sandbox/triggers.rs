@@ -1,7 +1,9 @@
-//! Keys and site keys that bring about each documented error of the native API. `docs/sandbox.md` lists them; a test
-//! keeps it complete.
+//! Keys and site keys that provoke each documented error of the native API. A test checks that `docs/sandbox.md` lists
+//! all of them.
 
-/// What a special API key does.
+use super::reply::Refusal;
+
+/// Effect of a special API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyTrigger {
     /// `ERROR_KEY_DOES_NOT_EXIST`, 401.
@@ -14,13 +16,13 @@ pub enum KeyTrigger {
     RateLimited,
     /// 502 with HTML.
     Html,
-    /// An answer that never comes.
+    /// An answer that arrives too late.
     Hang,
-    /// Answers inside createTask, as a Lightning key does.
+    /// createTask returns the solution, as with a Lightning key.
     Lightning,
 }
 
-/// The keys.
+/// The special keys.
 pub const KEYS: &[(&str, KeyTrigger)] = &[
     ("sandbox-key-unknown", KeyTrigger::Unknown),
     ("sandbox-key-wrong", KeyTrigger::Wrong),
@@ -32,23 +34,23 @@ pub const KEYS: &[(&str, KeyTrigger)] = &[
 ];
 
 impl KeyTrigger {
-    pub(super) fn of(key: &str) -> Option<Self> {
+    pub(super) fn parse(key: &str) -> Option<Self> {
         KEYS.iter().find(|(name, _)| *name == key).map(|(_, trigger)| *trigger)
     }
 }
 
-/// What a special site key, or the comment of an image, does.
+/// Effect of a special site key, or of a special comment on an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskTrigger {
     /// The task fails with `ERROR_CAPTCHA_UNSOLVABLE`.
     Unsolvable,
     /// The task fails with `ERROR_BAD_PROXY`.
     ProxyFails,
-    /// The task is never ready.
+    /// The task is never solved.
     Never,
-    /// The task is unknown when it is polled: `ERROR_WRONG_CAPTCHA_ID`, 404.
+    /// Polls do not find the task: `ERROR_WRONG_CAPTCHA_ID`, 404.
     Lost,
-    /// The answer holds pipes, quotes, backslashes, markup and letters beyond ASCII.
+    /// The token contains pipes, quotes, backslashes, markup and letters beyond ASCII.
     OddAnswer,
     /// createTask is refused with `ERROR_SITEKEY`, 400.
     SiteKey,
@@ -64,15 +66,15 @@ pub enum TaskTrigger {
     Unsupported,
     /// createTask is refused with `NO_PROVIDERS_AVAILABLE`, 503.
     NoProviders,
-    /// createTask takes the task and never answers.
+    /// createTask accepts the task and answers too late.
     SubmitHangs,
-    /// createTask takes the task and answers 502 with HTML.
+    /// createTask accepts the task and answers 502 with HTML.
     SubmitHtml,
-    /// The task takes this many milliseconds, whatever its type; zero: answered inside createTask.
-    Takes(u64),
+    /// The task of any type is solved after this many milliseconds. Zero: createTask returns the solution.
+    SolvedAfter(u64),
 }
 
-/// The site keys.
+/// The special site keys.
 pub const SITE_KEYS: &[(&str, TaskTrigger)] = &[
     ("sandbox-unsolvable", TaskTrigger::Unsolvable),
     ("sandbox-proxy-fails", TaskTrigger::ProxyFails),
@@ -90,39 +92,39 @@ pub const SITE_KEYS: &[(&str, TaskTrigger)] = &[
     ("sandbox-submit-html", TaskTrigger::SubmitHtml),
 ];
 
-/// What stands before the milliseconds in a site key that says how long its task takes.
-pub const TAKES: &str = "sandbox-takes-";
-/// The longest time that can be asked for so. A sandbox forgets a task after it.
-pub const TAKES_MS_MAX: u64 = 3_600_000;
+/// Prefix of a site key that sets the solve time of its task; the milliseconds follow.
+pub const SOLVE_MS_PREFIX: &str = "sandbox-takes-";
+/// Longest solve time of such a site key: the sandbox forgets a task after it.
+pub const SOLVE_MS_MAX: u64 = 3_600_000;
 
 impl TaskTrigger {
-    pub(super) fn of(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let named = SITE_KEYS.iter().find(|(name, _)| *name == text).map(|(_, trigger)| *trigger);
-        named.or_else(|| Self::takes(text))
+        named.or_else(|| Self::parse_solve_ms(text))
     }
 
-    fn takes(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix(TAKES)?;
-        // The standard library would take a plus sign as well.
+    fn parse_solve_ms(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(SOLVE_MS_PREFIX)?;
+        // `parse` also accepts a plus sign.
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse().ok().filter(|ms| is_number && *ms <= TAKES_MS_MAX).map(Self::Takes)
+        digits.parse().ok().filter(|ms| is_number && *ms <= SOLVE_MS_MAX).map(Self::SolvedAfter)
     }
 
-    /// What createTask says instead of taking the task.
-    pub(super) fn refusal(self) -> Option<super::Refusal> {
+    /// The error that createTask returns instead of accepting the task.
+    pub(super) fn refusal(self) -> Option<Refusal> {
         Some(match self {
-            Self::SiteKey => (400, "ERROR_SITEKEY", "websiteKey is invalid"),
-            Self::PageUrl => (400, "ERROR_PAGEURL", "websiteURL is invalid"),
-            Self::Parameters => (400, "ERROR_BAD_PARAMETERS", "a field is invalid"),
-            Self::ProxyBad => (400, "ERROR_BAD_PROXY", "the proxy is unreachable"),
-            Self::ProxyFormat => (400, "ERROR_PROXY_FORMAT", "the proxy cannot be parsed"),
-            Self::Unsupported => (400, "TASK_NOT_SUPPORTED", "task.type is unknown"),
-            Self::NoProviders => (503, "NO_PROVIDERS_AVAILABLE", "nobody can take the task now"),
+            Self::SiteKey => Refusal::new(400, "ERROR_SITEKEY", "websiteKey is invalid"),
+            Self::PageUrl => Refusal::new(400, "ERROR_PAGEURL", "websiteURL is invalid"),
+            Self::Parameters => Refusal::new(400, "ERROR_BAD_PARAMETERS", "a field is invalid"),
+            Self::ProxyBad => Refusal::new(400, "ERROR_BAD_PROXY", "the proxy is unreachable"),
+            Self::ProxyFormat => Refusal::new(400, "ERROR_PROXY_FORMAT", "the proxy cannot be parsed"),
+            Self::Unsupported => Refusal::new(400, "TASK_NOT_SUPPORTED", "task.type is unknown"),
+            Self::NoProviders => Refusal::new(503, "NO_PROVIDERS_AVAILABLE", "nobody can take the task now"),
             _ => return None,
         })
     }
 
-    /// The code that the task fails with.
+    /// The error code of a task that fails.
     pub(super) fn failure(self) -> Option<&'static str> {
         match self {
             Self::Unsolvable => Some("ERROR_CAPTCHA_UNSOLVABLE"),

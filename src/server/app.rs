@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::handler::{Handler, Rejection, Response};
+use super::options::Options;
 use crate::http::{Inbound, Step};
 
 /// Limits of one listener.
@@ -28,6 +29,21 @@ pub struct Limits {
     pub connections_max: usize,
     /// Most bytes of bodies that are being read, over all listeners that share it.
     pub bodies: Arc<Semaphore>,
+}
+
+impl From<&Options> for Limits {
+    fn from(options: &Options) -> Self {
+        Self {
+            body_bytes_max: options.body_bytes_max,
+            header_timeout: options.header_timeout,
+            body_timeout: options.body_timeout,
+            write_timeout: options.write_timeout,
+            idle_timeout: options.idle_timeout,
+            connections_max: options.connections_max,
+            // A semaphore cannot hold more permits than this.
+            bodies: Arc::new(Semaphore::new(options.bodies_bytes_max.min(Semaphore::MAX_PERMITS))),
+        }
+    }
 }
 
 /// A handler with the limits of its listener.

@@ -25,6 +25,7 @@ use super::app::Limits;
 use super::connections::Connections;
 use super::handler::Handler;
 use super::listener::Listener;
+use super::options::Options;
 
 /// Why the process cannot serve.
 #[derive(Debug)]
@@ -74,10 +75,10 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Creates a server without listeners. `connections` counts those of the listeners that are drained.
-    pub fn new(limits: Limits, drain_timeout: Duration, connections: Arc<Connections>) -> Self {
+    pub fn new(options: &Options, connections: Arc<Connections>) -> Self {
         Self {
-            limits,
-            drain_timeout,
+            limits: Limits::from(options),
+            drain_timeout: options.drain_timeout,
             fds: Arc::new(Mutex::new(Fds::new())),
             shutdown: watch::Sender::new(false),
             no_shutdown: watch::Sender::new(false),

@@ -10,6 +10,7 @@ pub mod handler;
 mod http1;
 pub mod lifecycle;
 mod listener;
+pub mod options;
 mod request;
 mod session;
 mod shutdown;

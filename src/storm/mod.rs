@@ -17,7 +17,7 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use self::schedule::Draw;
-use crate::sandbox::triggers::{TAKES, TAKES_MS_MAX};
+use crate::sandbox::triggers::{SOLVE_MS_MAX, SOLVE_MS_PREFIX};
 
 /// What shall happen.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Plan {
 /// How long tasks take.
 #[derive(Clone, Copy, Debug)]
 pub struct Solve {
-    /// Median, at most [`TAKES_MS_MAX`].
+    /// Median, at most [`SOLVE_MS_MAX`].
     pub median_ms: u64,
     /// Sigma of a log-normal distribution; zero: every task takes the median.
     pub spread: f64,
@@ -94,12 +94,12 @@ impl Plan {
             reason = "milliseconds far below 2^53, and never negative"
         )]
         let ms = draw.log_normal(solve.median_ms as f64, solve.spread).round() as u64;
-        Some(Duration::from_millis(ms.min(TAKES_MS_MAX)))
+        Some(Duration::from_millis(ms.min(SOLVE_MS_MAX)))
     }
 
     /// The body of a task's submit. Holds the key.
     pub fn submit_body(&self, task: usize, key: &str) -> String {
-        let takes = self.solve_time(task).map(|time| format!("{TAKES}{}", time.as_millis()));
+        let takes = self.solve_time(task).map(|time| format!("{SOLVE_MS_PREFIX}{}", time.as_millis()));
         let site_key = SITE_KEY_NAMES.iter().find(|name| self.task.iter().any(|(known, _)| known == *name));
         let mut body = form_urlencoded::Serializer::new(String::new());
         body.append_pair("key", key);
@@ -144,9 +144,9 @@ mod tests {
         assert_eq!(plan.submit_body(0, "K&"), "key=K%26&method=turnstile&sitekey=S");
         plan.solve = Some(Solve { median_ms: 1_500, spread: 0.0 });
         assert_eq!(plan.submit_body(0, "K"), "key=K&method=turnstile&sitekey=sandbox-takes-1500");
-        plan.solve = Some(Solve { median_ms: TAKES_MS_MAX, spread: 3.0 });
+        plan.solve = Some(Solve { median_ms: SOLVE_MS_MAX, spread: 3.0 });
         let longest = (0..100).filter_map(|task| plan.solve_time(task)).max();
-        assert_eq!(longest, Some(Duration::from_millis(TAKES_MS_MAX)));
+        assert_eq!(longest, Some(Duration::from_millis(SOLVE_MS_MAX)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 use std::time::Duration;
 
 use super::{OF_CLIENTS, Plan};
-use crate::sandbox::mix;
+use crate::sandbox::splitmix64;
 
 /// Chance that is the same on every machine: splitmix64.
 #[derive(Clone, Debug)]
@@ -13,12 +13,12 @@ pub struct Draw(u64);
 impl Draw {
     /// A sequence of its own for each seed and stream.
     pub fn new(seed: u64, stream: u64) -> Self {
-        Self(mix(seed ^ mix(stream)))
+        Self(splitmix64(seed ^ splitmix64(stream)))
     }
 
     /// Uniform from 0 to below 1.
     pub fn uniform(&mut self) -> f64 {
-        let bits = mix(self.0);
+        let bits = splitmix64(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         #[expect(clippy::cast_precision_loss, reason = "53 bits, all of which fit")]
         let share = (bits >> 11) as f64 / (1_u64 << 53) as f64;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::config::LogFormat;
+use super::options::LogFormat;
 use crate::http::{Verb, Version};
 
 /// One request. All texts are from closed sets, so nothing has to be escaped.

@@ -19,8 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::clock::now;
 use super::log_queue::{Entry, LogQueue};
+use super::options::LogFormat;
 use super::redact::redact;
-use crate::config::LogFormat;
 
 /// Longest message or field, in bytes. Longer ones are cut.
 const TEXT_BYTES_MAX: usize = 4_096;

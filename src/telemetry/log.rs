@@ -17,7 +17,7 @@ use super::clock::now;
 use super::events::EventLayer;
 use super::log_queue::{Entry, LogQueue};
 use super::metrics::MetricsRegistry;
-use crate::config::{LogFormat, LogLevel};
+use super::options::{LogFormat, LogLevel};
 
 /// The log of this process. It ends with the process; [`Log::flush`] writes what is queued.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ mod events;
 pub mod log;
 mod log_queue;
 pub mod metrics;
+pub mod options;
 mod redact;
 
 pub use access_log::AccessEntry;

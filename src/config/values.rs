@@ -1,5 +1,5 @@
-//! The types of configuration values. Each refuses what it cannot hold while it is read, so that the error knows its
-//! line and nothing behind has to check again.
+//! Types of values. Each rejects bad values during deserialisation, so that the error contains the line of the file and
+//! later code need not check again.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use crate::legacy::SELECTION_MODES;
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Ranged<const MIN: u64, const MAX: u64>(pub u64);
+pub(super) struct Ranged<const MIN: u64, const MAX: u64>(pub(super) u64);
 
 impl<const MIN: u64, const MAX: u64> Ranged<MIN, MAX> {
-    /// As milliseconds.
-    pub fn duration(self) -> Duration {
+    /// The number as milliseconds.
+    pub(super) fn duration(self) -> Duration {
         Duration::from_millis(self.0)
     }
 
-    /// As a count. Bounds above the machine's own are as good as none.
-    pub fn size(self) -> usize {
+    /// The number as a count, saturated at `usize::MAX`.
+    pub(super) fn count(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -61,7 +61,7 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Ranged<MIN, MAX> 
 /// A share from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f64")]
-pub struct Share(pub f64);
+pub(super) struct Share(pub(super) f64);
 
 impl TryFrom<f64> for Share {
     type Error = &'static str;
@@ -71,10 +71,10 @@ impl TryFrom<f64> for Share {
     }
 }
 
-/// A value of uCaptcha's `selectionMode`, or the empty text for none.
+/// A value of uCaptcha's `selectionMode`; empty for none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct SelectionMode(pub String);
+pub(super) struct SelectionMode(pub(super) String);
 
 impl TryFrom<String> for SelectionMode {
     type Error = String;
@@ -88,12 +88,12 @@ impl TryFrom<String> for SelectionMode {
     }
 }
 
-/// An address to listen on, `address:port`, or off for the empty text.
+/// A listener's `address:port`; empty for off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(pub Option<SocketAddr>);
+pub(super) struct Address(pub(super) Option<SocketAddr>);
 
 impl Address {
-    /// For defaults.
+    /// Parses a default.
     pub(super) fn parse(text: &str) -> Self {
         Self(text.parse().ok())
     }
@@ -105,10 +105,10 @@ impl<'de> Deserialize<'de> for Address {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let wanted = &"an address and a port such as \"127.0.0.1:8080\" or \"[::]:8080\", or \"\" for off";
+        let expected = &"an address and a port such as \"127.0.0.1:8080\" or \"[::]:8080\", or \"\" for off";
         text.parse()
             .map(|address| Self(Some(address)))
-            .map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), wanted))
+            .map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), expected))
     }
 }
 
@@ -118,9 +118,9 @@ impl Serialize for Address {
     }
 }
 
-/// Base address of the upstream, or the embedded sandbox for the empty text.
+/// Base URL of the upstream; empty for the embedded sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamUrl(pub Option<Url>);
+pub(super) struct UpstreamUrl(pub(super) Option<Url>);
 
 impl<'de> Deserialize<'de> for UpstreamUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -128,17 +128,17 @@ impl<'de> Deserialize<'de> for UpstreamUrl {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        // The text is not repeated in the error: an operator may have put a password into it.
-        let wanted = "expected a base address such as \"https://api.ucaptcha.net\": http or https, a host, no user, \
-                      query or fragment";
-        let url = Url::parse(&text).map_err(|_| D::Error::custom(wanted))?;
-        let fits = matches!(url.scheme(), "http" | "https")
+        // The error omits the text, which may contain a password.
+        let expected = "expected a base URL such as \"https://api.ucaptcha.net\": http or https, a host, no user, \
+                        query or fragment";
+        let url = Url::parse(&text).map_err(|_| D::Error::custom(expected))?;
+        let is_base_url = matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        if fits { Ok(Self(Some(url))) } else { Err(D::Error::custom(wanted)) }
+        if is_base_url { Ok(Self(Some(url))) } else { Err(D::Error::custom(expected)) }
     }
 }
 

@@ -1,0 +1,15 @@
+//! The error of a configuration that is refused.
+
+use std::fmt;
+
+/// Why a configuration is refused. The text names the file or variable, the key and what is allowed.
+#[derive(Debug)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,190 @@
+//! The options of each owner.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use url::Url;
+
+use super::load::Config;
+use super::sections::LedgerSection;
+use crate::budget;
+use crate::domain::Routing;
+use crate::gateway;
+use crate::ledger::table;
+use crate::legacy;
+use crate::sandbox;
+use crate::server;
+use crate::server::tls::TlsFiles;
+use crate::telemetry::options::LogOptions;
+use crate::upstream::client;
+
+/// Listeners and runtime.
+impl Config {
+    /// Address of the HTTP listener; `None` if it is off.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.sections.listen.http.0
+    }
+
+    /// Address and certificate of the HTTPS listener; `None` if it is off or has no certificate.
+    pub fn https_listener(&self) -> Option<(SocketAddr, TlsFiles)> {
+        let (address, tls) = (self.sections.listen.https.0?, &self.sections.tls);
+        let files = TlsFiles { cert: non_empty(&tls.cert)?, key: non_empty(&tls.key)? };
+        Some((address, files))
+    }
+
+    /// Address of the admin listener; `None` if it is off.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.sections.listen.admin.0
+    }
+
+    /// Address of `capgate sandbox`; `None` if it is off.
+    pub fn sandbox_address(&self) -> Option<SocketAddr> {
+        self.sections.sandbox.listen.0
+    }
+
+    /// Server options.
+    pub fn server_options(&self) -> server::options::Options {
+        let (limits, server) = (&self.sections.limits, &self.sections.server);
+        server::options::Options {
+            body_bytes_max: limits.body_bytes_max.count(),
+            bodies_bytes_max: limits.bodies_bytes_max.count(),
+            header_timeout: limits.header_timeout_ms.duration(),
+            body_timeout: limits.body_timeout_ms.duration(),
+            write_timeout: limits.write_timeout_ms.duration(),
+            idle_timeout: limits.idle_timeout_ms.duration(),
+            connections_max: server.connections_max.count(),
+            drain_timeout: server.drain_ms.duration(),
+        }
+    }
+
+    /// Worker threads of the runtime; `None` for one per core.
+    pub fn runtime_threads(&self) -> Option<usize> {
+        Some(self.sections.server.threads.count()).filter(|threads| *threads > 0)
+    }
+
+    /// Log options.
+    pub fn log_options(&self) -> LogOptions {
+        let log = &self.sections.log;
+        LogOptions { format: log.format, level: log.level, access: log.access }
+    }
+}
+
+/// Gateway.
+impl Config {
+    /// Limits and method table of the legacy dialect.
+    pub fn legacy_limits(&self) -> legacy::Limits {
+        let (limits, upstream) = (&self.sections.limits, &self.sections.upstream);
+        legacy::Limits {
+            form: legacy::FormLimits { pairs_max: limits.pairs_max.count() },
+            submit: legacy::SubmitLimits {
+                image_bytes_max: limits.image_bytes_max.count(),
+                table: self.method_table.clone(),
+                routing: Routing {
+                    selection_mode: non_empty(&upstream.selection_mode.0),
+                    provider: non_empty(&upstream.provider),
+                },
+            },
+            ids_max: limits.ids_max.count(),
+        }
+    }
+
+    /// Gateway options.
+    pub fn gateway_options(&self) -> gateway::Options {
+        gateway::Options {
+            limits: self.legacy_limits(),
+            submit_wait: self.sections.ledger.submit_wait_ms.duration(),
+            balance_ttl_ms: self.sections.upstream.balance_ttl_ms.0,
+            refused_ttl_ms: self.sections.upstream.refused_ttl_ms.0,
+        }
+    }
+
+    /// Ledger options.
+    pub fn ledger_options(&self) -> table::Options {
+        let ledger = &self.sections.ledger;
+        table::Options {
+            pacing: pacing(ledger),
+            trouble_ttl_ms: ledger.trouble_ttl_ms.0,
+            stale_ms: ledger.stale_ms.0,
+            recent_ms: ledger.recent_ms.0,
+            open_ttl_ms: ledger.open_ttl_ms.0,
+            answer_ttl_ms: ledger.answer_ttl_ms.0,
+            unbound_ttl_ms: ledger.unbound_ttl_ms.0,
+            records_max: ledger.records_max.count(),
+            account_records_max: ledger.account_records_max.count(),
+            bytes_max: ledger.bytes_max.count(),
+            flights_max: ledger.flights_max.count(),
+            followers_max: ledger.followers_max.count(),
+        }
+    }
+
+    /// How long a poll waits for a flight.
+    pub fn follow_deadline(&self) -> Duration {
+        self.sections.ledger.follow_deadline_ms.duration()
+    }
+
+    /// Budget options.
+    pub fn budget_options(&self) -> budget::Options {
+        let upstream = &self.sections.upstream;
+        budget::Options {
+            requests_per_10s: u32::try_from(upstream.requests_per_10s.0).unwrap_or(u32::MAX),
+            calls_max: upstream.calls_max.count(),
+            account_calls_max: upstream.account_calls_max.count(),
+            pause_ms: upstream.pause_ms.0,
+        }
+    }
+}
+
+/// Upstream.
+impl Config {
+    /// Base URL of the upstream; `None` for the embedded sandbox.
+    pub fn upstream_url(&self) -> Option<Url> {
+        self.sections.upstream.url.0.clone()
+    }
+
+    /// Options of the client that calls the upstream at `url`.
+    pub fn upstream_options(&self, url: Url) -> client::Options {
+        let upstream = &self.sections.upstream;
+        client::Options {
+            url,
+            ca_file: non_empty(&upstream.ca_file),
+            connect_timeout: upstream.connect_timeout_ms.duration(),
+            poll_timeout: upstream.poll_timeout_ms.duration(),
+            submit_timeout: upstream.submit_timeout_ms.duration(),
+            idle_timeout: upstream.idle_timeout_ms.duration(),
+            connections_idle_max: upstream.connections_idle_max.count(),
+            answer_bytes_max: upstream.answer_bytes_max.count(),
+        }
+    }
+
+    /// Time between two look-ups of the upstream's name.
+    pub fn resolve_interval(&self) -> Duration {
+        self.sections.upstream.resolve_every_ms.duration()
+    }
+
+    /// Sandbox options.
+    pub fn sandbox_options(&self) -> sandbox::Options {
+        let sandbox = &self.sections.sandbox;
+        sandbox::Options {
+            solve_ms: sandbox.solve_ms.0,
+            solve_ms_by_type: sandbox.solve_ms_by_type.iter().map(|(name, ms)| (name.clone(), ms.0)).collect(),
+            latency_ms: sandbox.latency_ms.0,
+            failure_rate: sandbox.failure_rate.0,
+            seed: sandbox.seed.0,
+            requests_per_10s: sandbox.requests_per_10s.0,
+        }
+    }
+}
+
+fn pacing(ledger: &LedgerSection) -> table::Pacing {
+    table::Pacing {
+        floor_ms: ledger.poll_interval_min_ms.0,
+        ceiling_ms: ledger.poll_interval_max_ms.0,
+        poll_cost_ms: ledger.poll_cost_ms.0,
+        polls_max: u16::try_from(ledger.polls_max.0).unwrap_or(u16::MAX),
+        life_ms: ledger.open_ttl_ms.0,
+    }
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
