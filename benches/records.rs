@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use capgate::config::Config;
-use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
-use capgate::ledger::table::{Admit, Moment, NextPrefetch, Options, Table};
+use capgate::domain::{Account, LegacyId, Moment, NativeId, Outcome, Solved};
+use capgate::ledger::{Admit, NextPrefetch, Options, PollReply, PollSource, Table};
 use capgate::methods::{METHODS, Method, Payload};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use uuid::Uuid;
@@ -144,8 +144,10 @@ impl Fixture {
     fn run_background_work(&self) -> Result<(), BenchError> {
         while self.table.sweep(self.now, 1_000) {}
         loop {
-            match self.table.ahead(self.now) {
-                NextPrefetch::Start(id, lead) => self.table.land(id, lead.flight, Ok(Outcome::NotReady), self.now),
+            match self.table.next_prefetch(self.now) {
+                NextPrefetch::Start(id, ticket) => {
+                    self.table.complete_flight(id, ticket.flight, Ok(Outcome::NotReady), self.now);
+                }
                 NextPrefetch::At(moment) if moment <= self.now => {}
                 NextPrefetch::At(_) | NextPrefetch::Idle => return Ok(()),
             }
@@ -156,10 +158,10 @@ impl Fixture {
     fn poll_all(&self, outcome: impl Fn(usize) -> Outcome) -> Result<(), BenchError> {
         for (index, id) in self.ids.iter().enumerate() {
             match self.table.admit(self.account(index)?, *id, self.now) {
-                Admit::Lead(lead) | Admit::Refresh(lead) => {
-                    self.table.land(*id, lead.flight, Ok(outcome(index)), self.now);
+                Admit::Lead(ticket) | Admit::Refresh(ticket) => {
+                    self.table.complete_flight(*id, ticket.flight, Ok(outcome(index)), self.now);
                 }
-                Admit::Unknown => return Err(format!("record {id} is missing").into()),
+                admit if is_unknown(&admit) => return Err(format!("record {id} is missing").into()),
                 _ => {}
             }
         }
@@ -171,9 +173,7 @@ impl Fixture {
         let account = self.account(0)?.clone();
         for _ in 0..polls {
             let id = self.random.legacy_id();
-            if self.ids.binary_search(&id).is_err()
-                && !matches!(self.table.admit(&account, id, self.now), Admit::Unknown)
-            {
+            if self.ids.binary_search(&id).is_err() && !is_unknown(&self.table.admit(&account, id, self.now)) {
                 return Err(format!("unknown id {id} was found").into());
             }
         }
@@ -195,6 +195,10 @@ impl Fixture {
         );
         Ok(Figures { bytes, resident, charged })
     }
+}
+
+fn is_unknown(admit: &Admit) -> bool {
+    matches!(admit, Admit::Reply(PollReply::Answer(_, PollSource::Unknown)))
 }
 
 fn answer() -> Outcome {

@@ -110,11 +110,22 @@ impl fmt::Display for NativeId {
     }
 }
 
-/// A task of the upstream, as a poll or a report addresses it.
+/// Identifies one of the configured upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamId(pub u16);
+
+impl UpstreamId {
+    /// The only upstream so far.
+    pub const DEFAULT: Self = Self(0);
+}
+
+/// A task of an upstream, as a poll or a report addresses it.
 #[derive(Clone, Debug)]
 pub struct TaskRef {
     /// Owner of the task.
     pub account: Account,
+    /// The upstream that accepted the task.
+    pub upstream: UpstreamId,
     /// The upstream's id of the task.
     pub native: NativeId,
     /// The row of the method table under which the task was submitted.

@@ -9,7 +9,7 @@
 //! | 1 | HTTP session → [`http::Inbound`] | [`server`] | I/O |
 //! | 2 | `Inbound` → [`legacy::Form`]: what was said | [`legacy::form`] | yes |
 //! | 3 | `Form` → [`legacy::Request`]: what was meant, and how to answer | [`legacy`] | yes |
-//! | 4 | account, id, now → [`ledger::table::Admit`] | [`ledger::table`] | yes |
+//! | 4 | account, id, now → [`ledger::Admit`] | [`ledger::Table`] | yes |
 //! | 5 | [`domain::TaskRef`] → [`native::Call`] (only the leader of a flight) | [`native::call`] | yes |
 //! | 6 | `Call` → [`native::Answer`] | [`server`] | I/O |
 //! | 7 | `Answer` → [`domain::Outcome`] or [`domain::Failure`]: settles the record, told to every follower | [`native::answer`] | yes |

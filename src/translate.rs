@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::domain::{Account, Failure, LegacyId, NativeId, Op, OpResult, Outcome, Task, TaskRef};
+use crate::domain::{Account, Failure, LegacyId, NativeId, Op, OpResult, Outcome, Task, TaskRef, UpstreamId};
 use crate::http::{Inbound, Verb};
 use crate::legacy::{self, Limits, Notation, ReplyContext, Request, Script, Style};
 use crate::methods::{Method, json_string};
@@ -167,7 +167,8 @@ const PLACEHOLDER_ID: LegacyId = LegacyId(123_456_789_012);
 
 /// Placeholder for a task of which only a running gateway knows the native id.
 fn placeholder_task(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
-    TaskRef { account: account.clone(), native: NativeId::new(&format!("native id of {id}")), method }
+    let native = NativeId::new(&format!("native id of {id}"));
+    TaskRef { account: account.clone(), upstream: UpstreamId::DEFAULT, native, method }
 }
 
 fn write_call(text: &mut String, account: &Account, call: &Call) {

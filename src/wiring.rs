@@ -97,7 +97,7 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
         let admin = AdminApp::new(registry.clone(), server.readiness());
         server.listen("admin", address, None, admin, Lifetime::Process)?;
     }
-    spawn(ledger.sweep());
+    spawn(ledger.run_sweep());
     spawn(gateway.run_prefetch());
     spawn(upstream.keep_resolved(config.resolve_interval()));
     Ok(server)

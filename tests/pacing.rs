@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use capgate::domain::{Account, LegacyId, NativeId, Outcome, Solved};
-use capgate::ledger::table::{Admit, FlightTicket, Moment, NextPrefetch, Options, Pacing, Table};
+use capgate::domain::{Account, LegacyId, Moment, NativeId, Outcome, Solved};
+use capgate::ledger::{Admit, FlightTicket, NextPrefetch, Options, Pacing, PollReply, PollSource, Table};
 use capgate::methods::{METHODS, Payload};
 use capgate::storm::schedule::Draw;
 
@@ -69,10 +69,10 @@ fn run_task(table: &Table, account: &Account, id: u64, began: u64, solve_ms: u64
                 Solved { payload: Payload::Text("T".into()), extras: Vec::new(), cost: None, took_ms: Some(solve_ms) };
             let is_ready = ready_at + FLIGHT_MS / 2 <= at;
             let outcome = if is_ready { Outcome::Solved(Arc::new(solved)) } else { Outcome::NotReady };
-            table.land(legacy, flight, Ok(outcome), Moment(now));
+            table.complete_flight(legacy, flight, Ok(outcome), Moment(now));
         }
         let prefetch_at = loop {
-            match table.ahead(Moment(now)) {
+            match table.next_prefetch(Moment(now)) {
                 NextPrefetch::Start(_, ticket) => start_flight(ticket, &mut polls, &mut landings),
                 NextPrefetch::At(moment) => break Some(moment.0),
                 NextPrefetch::Idle => break None,
@@ -80,10 +80,13 @@ fn run_task(table: &Table, account: &Account, id: u64, began: u64, solve_ms: u64
         };
         if now >= client_at {
             match table.admit(account, legacy, Moment(now)) {
-                Admit::Settled(_) => return (polls, now - ready_at),
+                Admit::Reply(PollReply::Answer(Ok(Outcome::Solved(_)), PollSource::Hit)) => {
+                    return (polls, now - ready_at);
+                }
                 Admit::Lead(ticket) | Admit::Refresh(ticket) => start_flight(ticket, &mut polls, &mut landings),
-                Admit::Recent(_) | Admit::Stale | Admit::Follow(_) => {}
-                other => panic!("{other:?}"),
+                Admit::Reply(PollReply::Answer(Ok(Outcome::NotReady), PollSource::Hit | PollSource::Stale))
+                | Admit::Follow(_) => {}
+                other @ Admit::Reply(_) => panic!("{other:?}"),
             }
             client_at += CLIENT_EVERY_MS;
         }

@@ -19,6 +19,7 @@ mod ledger;
 mod lifecycle;
 mod pacing;
 mod properties;
+mod snapshot;
 mod storm;
 mod support;
 mod transcripts;

@@ -10,7 +10,7 @@ use super::sections::LedgerSection;
 use crate::budget;
 use crate::domain::Routing;
 use crate::gateway;
-use crate::ledger::table;
+use crate::ledger;
 use crate::legacy;
 use crate::sandbox;
 use crate::server;
@@ -99,9 +99,9 @@ impl Config {
     }
 
     /// Ledger options.
-    pub fn ledger_options(&self) -> table::Options {
+    pub fn ledger_options(&self) -> ledger::Options {
         let ledger = &self.sections.ledger;
-        table::Options {
+        ledger::Options {
             pacing: pacing(ledger),
             trouble_ttl_ms: ledger.trouble_ttl_ms.0,
             stale_ms: ledger.stale_ms.0,
@@ -175,8 +175,8 @@ impl Config {
     }
 }
 
-fn pacing(ledger: &LedgerSection) -> table::Pacing {
-    table::Pacing {
+fn pacing(ledger: &LedgerSection) -> ledger::Pacing {
+    ledger::Pacing {
         floor_ms: ledger.poll_interval_min_ms.0,
         ceiling_ms: ledger.poll_interval_max_ms.0,
         poll_cost_ms: ledger.poll_cost_ms.0,

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::operations::{Operations, join_all};
 use crate::domain::{Account, Failure, LegacyId, Outcome, Solved, Task};
-use crate::ledger::PollSource;
-use crate::ledger::table::PollResult;
+use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::methods::Payload;
 
 impl Operations {
@@ -32,7 +31,7 @@ impl Operations {
             return results.swap_remove(0).map(|()| group);
         }
         // The record of a refused member holds its refusal.
-        self.ledger.group(group, members.into());
+        self.ledger.set_members(group, members.into());
         Ok(group)
     }
 
@@ -62,9 +61,11 @@ impl Operations {
         let polls = members.iter().map(|member| {
             let (operations, account, member) = (self.clone(), account.clone(), *member);
             async move {
-                let polled = operations.ledger.poll(&account, member, |task| operations.fetch_result(task)).await;
-                // A member is never a group itself.
-                polled.unwrap_or((Err(Failure::TaskUnknown), PollSource::Unknown))
+                match operations.poll_task(&account, member).await {
+                    PollReply::Answer(result, source) => (result, source),
+                    // A member is never a group itself.
+                    PollReply::Group(_) => (Err(Failure::TaskUnknown), PollSource::Unknown),
+                }
             }
         });
         join_results(join_all(polls).await)

@@ -28,9 +28,9 @@ use self::upstream::Upstream;
 use self::upstream_client::UpstreamClient;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::domain::{Account, Failure, Op, OpResult};
+use crate::domain::{Account, Failure, LegacyId, Op, OpResult};
 use crate::http::{Inbound, Step, Verb};
-use crate::ledger::{Ledger, PollSource};
+use crate::ledger::{Ledger, PollReply, PollResult, PollSource};
 use crate::legacy::{self, Limits, Reply, Script, Style};
 use crate::telemetry::metrics::MetricsRegistry;
 
@@ -53,7 +53,18 @@ pub struct PendingRequest {
     script: Script,
     style: Style,
     account: Account,
-    op: Op,
+    work: Work,
+}
+
+/// The work that is left after the fast path.
+#[derive(Debug)]
+enum Work {
+    /// Poll a task that the ledger could not answer from memory.
+    Poll(LegacyId),
+    /// Poll the members of a group.
+    PollGroup(Arc<[LegacyId]>),
+    /// Run an operation that has no fast path.
+    Run(Op),
 }
 
 /// The gateway. Cheap to clone.
@@ -122,24 +133,32 @@ impl Gateway {
             Ok(account_and_op) => account_and_op,
             Err(failure) => return Step::Ready(self.render_and_count(script, style, &Err(failure), None, None)),
         };
-        if let Op::Poll(id) = op
-            && let Some((result, source)) = self.operations.ledger.try_answer(&account, id)
-        {
-            self.metrics.count_poll(source);
-            let result = result.map(OpResult::Polled);
-            return Step::Ready(self.render_and_count(script, style, &result, None, Some(source)));
-        }
-        Step::Pending(PendingRequest { script, style, account, op })
+        let work = match op {
+            Op::Poll(id) => match self.operations.ledger.try_answer(&account, id) {
+                Some(PollReply::Answer(result, source)) => {
+                    let (result, source) = self.count_poll((result, source));
+                    return Step::Ready(self.render_and_count(script, style, &result, None, source));
+                }
+                Some(PollReply::Group(members)) => Work::PollGroup(members),
+                None => Work::Poll(id),
+            },
+            op => Work::Run(op),
+        };
+        Step::Pending(PendingRequest { script, style, account, work })
     }
 
     /// Answers a request that [`Gateway::try_answer`] left pending.
     pub async fn answer(&self, request: PendingRequest) -> (Reply, RequestLabels) {
-        let PendingRequest { script, style, account, op } = request;
-        let method = match &op {
-            Op::Submit(tasks) => tasks.first().map(|task| task.method.name),
+        let PendingRequest { script, style, account, work } = request;
+        let method = match &work {
+            Work::Run(Op::Submit(tasks)) => tasks.first().map(|task| task.method.name),
             _ => None,
         };
-        let (result, source) = self.run(&account, op).await;
+        let (result, source) = match work {
+            Work::Poll(id) => self.count_poll(self.operations.poll_unanswered(&account, id).await),
+            Work::PollGroup(members) => self.count_poll(self.operations.poll_group(&account, &members).await),
+            Work::Run(op) => self.run(&account, op).await,
+        };
         self.render_and_count(script, style, &result, method, source)
     }
 
@@ -158,11 +177,7 @@ impl Gateway {
         let result = match op {
             Op::Submit(tasks) => operations.submit(account, tasks).await.map(OpResult::Submitted),
             Op::ListErrors => Ok(OpResult::Errors),
-            Op::Poll(id) => {
-                let (result, source) = operations.poll(account, id).await;
-                self.metrics.count_poll(source);
-                return (result.map(OpResult::Polled), Some(source));
-            }
+            Op::Poll(id) => return self.count_poll(operations.poll(account, id).await),
             Op::PollMany(ids) => {
                 let polled = operations.poll_many(account, ids).await;
                 polled.iter().filter_map(|(_, source)| *source).for_each(|source| self.metrics.count_poll(source));
@@ -172,6 +187,12 @@ impl Gateway {
             Op::Balance => operations.balance(account).await.map(OpResult::Balance),
         };
         (result, None)
+    }
+
+    fn count_poll(&self, polled: (PollResult, PollSource)) -> (Result<OpResult, Failure>, Option<PollSource>) {
+        let (result, source) = polled;
+        self.metrics.count_poll(source);
+        (result.map(OpResult::Polled), Some(source))
     }
 
     /// Handles unknown paths, unsupported verbs and CORS preflights.

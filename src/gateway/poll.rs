@@ -4,16 +4,34 @@ use std::sync::Arc;
 
 use super::operations::{Operations, join_all};
 use crate::domain::{Account, Failure, LegacyId, TaskRef};
-use crate::ledger::PollSource;
-use crate::ledger::table::PollResult;
+use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::native::{answer, call};
 
 impl Operations {
     /// Polls one id, which may stand for a group of tasks.
     pub(super) async fn poll(&self, account: &Account, id: LegacyId) -> (PollResult, PollSource) {
-        match self.ledger.poll(account, id, |task| self.fetch_result(task)).await {
-            Ok(polled) => polled,
-            Err(members) => self.poll_group(account, &members).await,
+        let reply = self.poll_task(account, id).await;
+        self.resolve_group(account, reply).await
+    }
+
+    /// Polls one id that [`Ledger::try_answer`](crate::ledger::Ledger::try_answer) did not answer.
+    pub(super) async fn poll_unanswered(&self, account: &Account, id: LegacyId) -> (PollResult, PollSource) {
+        let reply = self.ledger.poll(account, id, |task| self.fetch_result(task)).await;
+        self.resolve_group(account, reply).await
+    }
+
+    /// Polls one id. The reply may be a group.
+    pub(super) async fn poll_task(&self, account: &Account, id: LegacyId) -> PollReply {
+        match self.ledger.try_answer(account, id) {
+            Some(reply) => reply,
+            None => self.ledger.poll(account, id, |task| self.fetch_result(task)).await,
+        }
+    }
+
+    async fn resolve_group(&self, account: &Account, reply: PollReply) -> (PollResult, PollSource) {
+        match reply {
+            PollReply::Answer(result, source) => (result, source),
+            PollReply::Group(members) => self.poll_group(account, &members).await,
         }
     }
 

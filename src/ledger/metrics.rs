@@ -4,7 +4,7 @@ use super::Ledger;
 use crate::telemetry::metrics::MetricsRegistry;
 
 impl Ledger {
-    /// Registers gauges of what is in the ledger.
+    /// Registers gauges of the ledger's size.
     pub fn register_metrics(&self, registry: &MetricsRegistry) {
         let gauge = |name, help, read: fn(&Ledger) -> usize| {
             let ledger = self.clone();

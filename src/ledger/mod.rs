@@ -1,61 +1,37 @@
-//! Every task that we handed out, and who must ask for its answer: the asynchronous shell around [`table`].
-//!
-//! It adds what the table must not have: the time, ids, spawned flights, waiting and its deadline. A flight belongs to a
-//! spawned task, never to the client that started it, and one that is dropped or panics frees its record.
+//! All tasks of all clients: the asynchronous shell around [`Table`]. It adds what the table must not have: the time,
+//! new ids, spawned flights, and waiting with a deadline.
 
+mod facts;
+mod flights;
+mod ids;
 mod metrics;
-mod open;
-pub mod pacing;
+mod pacing;
+mod poll_state;
 mod queue;
 mod record;
-pub mod table;
+mod snapshot;
+mod table;
+mod types;
 
-use std::collections::hash_map::RandomState;
 use std::future::Future;
-use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
-use self::table::{
-    Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NotOpened, Options, PollResult, Table,
+pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
+pub use self::snapshot::{
+    FailureSnapshot, ReportSnapshot, RestoreError, SolvedSnapshot, StateSnapshot, TaskSnapshot, UnixOrigin,
 };
+pub use self::table::Table;
+pub use self::types::{
+    Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult,
+    PollSource,
+};
+
+use self::flights::Flights;
+use self::ids::Ids;
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
-
-/// How a poll was answered, for metrics and logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollSource {
-    /// From memory.
-    Hit,
-    /// From memory, while the upstream is asked behind.
-    Stale,
-    /// By a flight that was under way.
-    Follow,
-    /// By a flight that this poll began.
-    Miss,
-    /// There is no such task.
-    Unknown,
-}
-
-impl PollSource {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Follow, Self::Miss, Self::Unknown];
-
-    /// Name for metrics and logs.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Follow => "follow",
-            Self::Miss => "miss",
-            Self::Unknown => "unknown",
-        }
-    }
-}
 
 /// The ledger. Cheap to clone; all clones share one table.
 #[derive(Clone, Debug)]
@@ -63,22 +39,21 @@ pub struct Ledger {
     table: Arc<Table>,
     clock: Clock,
     ids: Arc<Ids>,
-    follow_deadline: Duration,
-    /// Tells [`Ledger::run_prefetch`] that there may be something to do earlier than it thinks.
-    ahead: Arc<Notify>,
+    flights: Flights,
 }
 
 impl Ledger {
-    /// An empty ledger. `follow_deadline` bounds how long any poll waits for a flight.
+    /// An empty ledger. `follow_deadline` bounds how long a poll waits for a flight.
     pub fn new(options: Options, clock: Clock, follow_deadline: Duration) -> Self {
-        let (table, ids, ahead) = (Arc::new(Table::new(options)), Arc::default(), Arc::default());
-        Self { table, clock, ids, follow_deadline, ahead }
+        let table = Arc::new(Table::new(options));
+        let flights = Flights::new(Arc::clone(&table), clock, follow_deadline);
+        Self { table, clock, ids: Arc::default(), flights }
     }
 
-    /// Makes room for a task before it is submitted, and names it.
+    /// Reserves a record for a task before its submit is sent, and issues its id.
     ///
     /// # Errors
-    /// [`Failure::NotSent`] when the ledger, or the account's share of it, is full.
+    /// [`Failure::NotSent`] if the ledger, or the account's share of it, is full.
     pub fn open(&self, account: &Account, method: &'static Method) -> Result<LegacyId, Failure> {
         // A dozen digits make a collision rare and a second one in a row rarer; the bound is for a full number space.
         for _ in 0..16 {
@@ -92,125 +67,78 @@ impl Ledger {
         Err(Failure::NotSent)
     }
 
-    /// Notes what the upstream calls a task.
+    /// Stores the native id of a task.
     pub fn bind(&self, id: LegacyId, native: NativeId) {
         self.table.bind(id, native, self.clock.now());
-        self.ahead.notify_one();
+        self.flights.wake_prefetch();
     }
 
-    /// Notes a final answer that came with the submit.
+    /// Stores a final answer that the submit returned.
     pub fn settle(&self, id: LegacyId, native: Option<NativeId>, outcome: &Outcome) {
         self.table.settle(id, native, outcome, self.clock.now());
     }
 
-    /// Makes a task stand for others, whose answers are joined.
-    pub fn group(&self, id: LegacyId, members: Arc<[LegacyId]>) {
-        self.table.group(id, members, self.clock.now());
+    /// Turns a task into a group, which joins the answers of its members.
+    pub fn set_members(&self, id: LegacyId, members: Arc<[LegacyId]>) {
+        self.table.set_members(id, members, self.clock.now());
     }
 
-    /// The tasks that a task stands for, if it stands for any.
+    /// The members of a task that is a group.
     pub fn members(&self, account: &Account, id: LegacyId) -> Option<Arc<[LegacyId]>> {
         self.table.members(account, id, self.clock.now())
     }
 
-    /// Notes where the client of a task wants to be told of its answer.
+    /// Stores the URL that the client of a task wants to be notified at.
     pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
         self.table.set_pingback(id, pingback);
     }
 
-    /// Takes a task back whose id no client has heard.
+    /// Removes a task whose submit was refused, so that no client knows its id.
     pub fn withdraw(&self, id: LegacyId) {
         self.table.withdraw(id);
     }
 
-    /// Answers a poll: from memory, or by one flight that all who ask share. `ask` is called only to begin one; what it
-    /// returns runs in a task of its own. Nobody waits who asks often enough to hear of the landing soon.
+    /// Fast path of a poll: replies without waiting and without starting a flight. Returns `None` if the poll needs
+    /// [`Ledger::poll`].
+    pub fn try_answer(&self, account: &Account, id: LegacyId) -> Option<PollReply> {
+        self.table.try_answer(account, id, self.clock.now())
+    }
+
+    /// Slow path of a poll, after [`Ledger::try_answer`]: replies with the result of one flight that all its pollers
+    /// share, or from memory if the record allows it by now. Calls `poll` only to start a flight, and spawns the future
+    /// that it returns. A frequent client does not wait: its next poll gets the result.
     ///
-    /// The landing is [`Failure::TaskUnknown`], or what the flight brought; a deadline that passes reads as not ready.
-    ///
-    /// # Errors
-    /// The tasks that this one stands for, which have to be polled instead.
-    pub async fn poll<F>(
-        &self,
-        account: &Account,
-        id: LegacyId,
-        ask: impl FnOnce(TaskRef) -> F,
-    ) -> Result<(PollResult, PollSource), Arc<[LegacyId]>>
+    /// After the deadline the reply is "not ready".
+    pub async fn poll<F>(&self, account: &Account, id: LegacyId, poll: impl FnOnce(TaskRef) -> F) -> PollReply
     where
         F: Future<Output = PollResult> + Send + 'static,
     {
-        Ok(match self.table.admit(account, id, self.clock.now()) {
-            Admit::Unknown => (Err(Failure::TaskUnknown), PollSource::Unknown),
-            Admit::Recent(landing) => (landing, PollSource::Hit),
-            Admit::Settled(outcome) => (Ok(outcome), PollSource::Hit),
-            Admit::Follow(wake) => (self.follow(wake).await, PollSource::Follow),
-            Admit::Group(members) => return Err(members),
-            Admit::Stale => (Ok(Outcome::NotReady), PollSource::Stale),
-            Admit::Refresh(lead) => {
-                drop(self.take_off(id, lead, ask));
-                (Ok(Outcome::NotReady), PollSource::Stale)
+        match self.table.admit(account, id, self.clock.now()) {
+            Admit::Reply(reply) => reply,
+            Admit::Refresh(ticket) => {
+                drop(self.flights.spawn(id, ticket, poll));
+                PollReply::STALE
             }
-            Admit::Lead(lead) => {
-                let wake = self.take_off(id, lead, ask);
-                (self.follow(wake).await, PollSource::Miss)
-            }
-        })
-    }
-
-    /// Answers a poll that needs no waiting and begins nothing: most of them.
-    pub fn try_answer(&self, account: &Account, id: LegacyId) -> Option<(PollResult, PollSource)> {
-        Some(match self.table.try_answer(account, id, self.clock.now())? {
-            Admit::Unknown => (Err(Failure::TaskUnknown), PollSource::Unknown),
-            Admit::Recent(landing) => (landing, PollSource::Hit),
-            Admit::Settled(outcome) => (Ok(outcome), PollSource::Hit),
-            Admit::Stale => (Ok(Outcome::NotReady), PollSource::Stale),
-            Admit::Group(_) | Admit::Refresh(_) | Admit::Follow(_) | Admit::Lead(_) => return None,
-        })
-    }
-
-    /// Asks ahead for tasks whose clients ask often, as soon as what is known of them is no longer fresh, for ever.
-    pub async fn run_prefetch<F>(self, ask: impl Fn(TaskRef) -> F)
-    where
-        F: Future<Output = PollResult> + Send + 'static,
-    {
-        loop {
-            let now = self.clock.now();
-            match self.table.ahead(now) {
-                NextPrefetch::Start(id, lead) => {
-                    drop(self.take_off(id, lead, &ask));
-                    // As many may be due at once as there are tasks.
-                    tokio::task::consume_budget().await;
-                }
-                NextPrefetch::At(moment) => {
-                    let pause = Duration::from_millis(moment.millis_since(now));
-                    // Whichever comes first: an error of the timer only means that it is time.
-                    drop(tokio::time::timeout(pause, self.ahead.notified()).await);
-                }
-                NextPrefetch::Idle => self.ahead.notified().await,
+            Admit::Follow(receiver) => PollReply::Answer(self.flights.wait(receiver).await, PollSource::Follow),
+            Admit::Lead(ticket) => {
+                let receiver = self.flights.spawn(id, ticket, poll);
+                PollReply::Answer(self.flights.wait(receiver).await, PollSource::Miss)
             }
         }
     }
 
-    /// Starts a flight, and says where to hear of its landing.
-    fn take_off<F>(&self, id: LegacyId, lead: FlightTicket, ask: impl FnOnce(TaskRef) -> F) -> FlightReceiver
+    /// Starts flights ahead of frequent clients as soon as results are no longer fresh. Never returns.
+    pub async fn run_prefetch<F>(self, poll: impl Fn(TaskRef) -> F)
     where
         F: Future<Output = PollResult> + Send + 'static,
     {
-        let FlightTicket { task, flight, wake } = lead;
-        let boarding = FlightGuard { ledger: self.clone(), id, flight, landing: Err(Failure::Unavailable) };
-        let asked = ask(task);
-        #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that began it")]
-        tokio::spawn(async move {
-            let mut boarding = boarding;
-            boarding.landing = asked.await;
-        });
-        wake
+        self.flights.run_prefetch(poll).await;
     }
 
     /// Begins a report; see [`Table::begin_report`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Table::begin_report`].
     pub fn begin_report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<Option<TaskRef>, Failure> {
         self.table.begin_report(account, id, verdict, self.clock.now())
     }
@@ -220,19 +148,19 @@ impl Ledger {
         self.table.end_report(id, verdict, result);
     }
 
-    /// What is in the ledger.
+    /// Size of the ledger, from its counters.
     pub fn stats(&self) -> LedgerStats {
         self.table.stats()
     }
 
-    /// The same, counted one by one; see [`Table::recount`].
+    /// Size of the ledger, counted record by record; see [`Table::recount`].
     pub fn recount(&self) -> LedgerStats {
         self.table.recount()
     }
 
-    /// Forgets what has expired, a slice at a time, for ever.
-    pub async fn sweep(self) {
-        /// Records looked at before other tasks of this thread get a turn: some hundred microseconds of work.
+    /// Removes expired records, a slice at a time. Never returns.
+    pub async fn run_sweep(self) {
+        /// Records checked before other tasks of this thread run: some hundred microseconds of work.
         const SLICE: usize = 1_000;
         const PAUSE: Duration = Duration::from_secs(1);
         loop {
@@ -241,48 +169,5 @@ impl Ledger {
             }
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    async fn follow(&self, mut wake: FlightReceiver) -> PollResult {
-        let landed = tokio::time::timeout(self.follow_deadline, wake.wait_for(Option::is_some)).await;
-        match landed {
-            Ok(Ok(landing)) => landing.clone().unwrap_or(Ok(Outcome::NotReady)),
-            // Too late, or the record went away under the flight: the client asks again.
-            Ok(Err(_)) | Err(_) => Ok(Outcome::NotReady),
-        }
-    }
-}
-
-/// A flight in the air. Lands when it is dropped, whichever way that comes about.
-struct FlightGuard {
-    ledger: Ledger,
-    id: LegacyId,
-    flight: u64,
-    landing: PollResult,
-}
-
-impl Drop for FlightGuard {
-    fn drop(&mut self) {
-        let landing = std::mem::replace(&mut self.landing, Err(Failure::Unavailable));
-        self.ledger.table.land(self.id, self.flight, landing, self.ledger.clock.now());
-        self.ledger.ahead.notify_one();
-    }
-}
-
-/// Where ids come from: twelve random digits, fewer than JavaScript's 2^53 and long enough that replicas, and the same
-/// process after a restart, do not issue each other's. They need not be secret: an id is worth nothing without the key
-/// of its account.
-#[derive(Debug, Default)]
-struct Ids {
-    random: RandomState,
-    issued: AtomicU64,
-}
-
-impl Ids {
-    fn next(&self) -> LegacyId {
-        const FIRST: u64 = 100_000_000_000;
-        const LAST: u64 = 999_999_999_999;
-        let number = self.random.hash_one(self.issued.fetch_add(1, Ordering::Relaxed));
-        LegacyId(FIRST + number % (LAST - FIRST + 1))
     }
 }

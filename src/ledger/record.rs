@@ -1,152 +1,135 @@
-//! One task: what it knows, and what becomes of a poll, a landing or a report. [`super::table`] holds all of them.
+//! One task: how it changes with a poll, the end of a flight, or a report. The [table](super::table) holds all of them.
 //!
-//! A record goes from unbound (submitted, its native id not known yet) to open (polled) to settled (final), never back.
-//!
-//! There may be a million of them: what few records need is boxed.
+//! There may be a million records, so whatever few of them need is boxed.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use super::facts::{Facts, Open, Report, State};
+use super::pacing::{Estimate, next_poll_age_ms};
+use super::poll_state::PollState;
+use super::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
+use super::types::{Admit, FlightTicket, Options, PollReply, PollResult, PollSource};
+use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, UpstreamId, Verdict};
+use crate::methods::{self, Method};
 
-use super::open::Open;
-use super::pacing::{Estimate, next_ask_ms};
-use super::table::{Moment, Options};
-use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
-use crate::methods::Method;
-
-/// What a flight brings home.
-pub type PollResult = Result<Outcome, Failure>;
-
-/// Where a follower hears of a landing.
-pub type FlightReceiver = watch::Receiver<Option<PollResult>>;
-
-/// The duty to ask.
-#[derive(Debug)]
-pub struct FlightTicket {
-    /// What to ask for.
-    pub task: TaskRef,
-    /// Number of the flight, for [`super::table::Table::land`].
-    pub flight: u64,
-    /// Where the one who leads hears of the landing, like every follower.
-    pub wake: FlightReceiver,
-}
-
-/// What a poll finds.
-#[derive(Debug)]
-pub enum Admit {
-    /// No such task for this account.
-    Unknown,
-    /// Answer from memory: not ready, or the refusal that the upstream gave a moment ago.
-    Recent(PollResult),
-    /// Answer "not ready" from memory: the upstream's word is a little old, and somebody asks behind.
-    Stale,
-    /// The same, and the caller must ask behind.
-    Refresh(FlightTicket),
-    /// Answer from memory, for good.
-    Settled(Outcome),
-    /// Somebody asks already: wait here.
-    Follow(FlightReceiver),
-    /// The caller must ask, for itself and all who follow.
-    Lead(FlightTicket),
-    /// It stands for these: ask for each of them.
-    Group(Arc<[LegacyId]>),
-}
-
-/// One task.
 #[derive(Debug)]
 pub(super) struct Record {
-    account: Account,
-    method: &'static Method,
-    native: Option<NativeId>,
-    /// Where the client wants to be told of the answer.
-    pingback: Option<Box<str>>,
-    /// When it is forgotten or, unbound, counts as unsolvable.
-    pub(super) expires: Moment,
-    /// Under which moment it stands in the table's queue; never later than `expires`.
+    /// Everything that a store must keep. The other fields are volatile.
+    facts: Facts,
+    /// Meaningful while the record is open.
+    polls: PollState,
+    /// The record's moment in the table's expiry queue; never later than its expiry.
     pub(super) queued: Moment,
-    state: State,
-    report: Report,
 }
 
-#[derive(Debug)]
-enum State {
-    /// Submitted, but what the upstream calls it is not known yet, or may never be.
-    Unbound,
-    /// The upstream works on it.
-    Open(Open),
-    /// Stands for several tasks, whose answers are joined.
-    Group(Arc<[LegacyId]>),
-    /// Final.
-    Settled(Outcome),
-}
-
-/// How far a report on the task has got. A report is sent upstream at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Report {
-    None,
-    Sent,
-    OutcomeUnknown,
-    Recorded(Verdict),
-}
-
-/// What a record is charged beyond its answer: itself with its allocation, and its places in the map and the two queues,
-/// which are half empty at their worst. `cargo bench --bench records` compares it with what is really allocated.
-pub(super) const RECORD_BYTES: usize = size_of::<Record>() + 16 + 2 * 17 + 4 * size_of::<(Moment, LegacyId)>();
+/// Bytes charged for a record without its answer: itself with its allocation, and its places in the map and the two
+/// queues, which are half empty at worst. `cargo bench --bench records` compares this with the memory in use.
+const RECORD_BYTES: usize = size_of::<Record>() + 16 + 2 * 17 + 4 * size_of::<(Moment, LegacyId)>();
 
 /// How a flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Landed {
-    /// It is not the flight under way.
+pub(super) enum FlightEnd {
+    /// Another flight or none is under way.
     Overtaken,
-    /// It may be asked again, from this moment on.
+    /// The task is still open. Its next flight may start at this moment.
     Open(Moment),
-    /// It brought the final answer.
+    /// The flight brought the final answer.
     Settled,
 }
 
 impl Record {
+    /// An unbound record. The account's copy of the key is shared by all its records.
     pub(super) fn new(account: Account, method: &'static Method, now: Moment, options: &Options) -> Self {
         let expires = now.after_ms(options.unbound_ttl_ms);
-        let (state, report) = (State::Unbound, Report::None);
-        let pingback = None;
-        Self { account, method, native: None, pingback, expires, queued: expires, state, report }
+        let facts = Facts {
+            account,
+            method,
+            native: None,
+            pingback: None,
+            expires,
+            state: State::Unbound,
+            report: Report::None,
+            upstream: UpstreamId::DEFAULT,
+        };
+        Self { facts, polls: PollState::new(now), queued: expires }
+    }
+
+    pub(super) fn to_snapshot(&self, id: LegacyId, origin: UnixOrigin) -> TaskSnapshot {
+        self.facts.to_snapshot(id, origin)
+    }
+
+    /// Restores a record. An open one is polled when the pacing wants it, as if its last poll was now.
+    ///
+    /// # Errors
+    /// [`RestoreError`], except [`RestoreError::Taken`].
+    pub(super) fn from_snapshot(
+        snapshot: TaskSnapshot,
+        methods: &methods::Table,
+        origin: UnixOrigin,
+        now: Moment,
+        options: &Options,
+    ) -> Result<Self, RestoreError> {
+        let expires_unix_ms = snapshot.expires_unix_ms;
+        let mut facts = Facts::from_snapshot(snapshot, methods, origin)?;
+        if facts.expires <= now && matches!(facts.state, State::Unbound) {
+            // As `expire_if_due` would have done at that time.
+            facts.state = State::Settled(Outcome::Failed(Failure::Unsolvable));
+            facts.expires = origin.to_moment(expires_unix_ms.saturating_add(options.answer_ttl_ms));
+        }
+        if facts.expires <= now {
+            return Err(RestoreError::Expired);
+        }
+        let queued = facts.expires;
+        Ok(Self { facts, polls: PollState::new(now), queued })
+    }
+
+    /// Schedules the next flight of an open record from its age alone. Returns when it may start.
+    pub(super) fn schedule_poll(&mut self, now: Moment, options: &Options, estimate: &Estimate) -> Option<Moment> {
+        let State::Open(open) = &self.facts.state else { return None };
+        let fresh_until = next_poll(open, now, options, estimate);
+        self.polls = PollState::new(fresh_until);
+        Some(fresh_until)
     }
 
     pub(super) fn pingback(&self) -> Option<&str> {
-        self.pingback.as_deref()
+        self.facts.pingback.as_deref()
     }
 
     pub(super) fn set_pingback(&mut self, pingback: Box<str>) {
-        self.pingback = Some(pingback);
+        self.facts.pingback = Some(pingback);
     }
 
     pub(super) fn account(&self) -> &Account {
-        &self.account
+        &self.facts.account
+    }
+
+    pub(super) fn set_account(&mut self, account: Account) {
+        self.facts.account = account;
     }
 
     pub(super) fn method(&self) -> &'static Method {
-        self.method
+        self.facts.method
+    }
+
+    pub(super) fn expires(&self) -> Moment {
+        self.facts.expires
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let answer = match &self.state {
+        let answer = match &self.facts.state {
             State::Settled(Outcome::Solved(solved)) => solved.size_bytes(),
             State::Group(members) => members.len() * size_of::<LegacyId>(),
             _ => 0,
         };
-        RECORD_BYTES + answer + self.pingback.as_ref().map_or(0, |url| url.len())
+        RECORD_BYTES + answer + self.facts.pingback.as_ref().map_or(0, |url| url.len())
     }
 
-    /// Requests that wait for its flight, if it has one.
+    /// Number of requests that wait for the flight; `None` without a flight.
     pub(super) fn waiting(&self) -> Option<usize> {
-        match &self.state {
-            State::Open(open) => open.waiting(),
-            _ => None,
-        }
+        self.polls.waiting()
     }
 
-    /// Notes what the upstream calls it. The moment from which on it may be asked for, unless it no longer waits for a
-    /// name.
+    /// Opens an unbound record. Returns when its first flight may start; `None` if the record is not unbound.
     pub(super) fn bind(
         &mut self,
         native: NativeId,
@@ -154,17 +137,16 @@ impl Record {
         options: &Options,
         estimate: &Estimate,
     ) -> Option<Moment> {
-        if !matches!(self.state, State::Unbound) {
+        if !matches!(self.facts.state, State::Unbound) {
             return None;
         }
-        self.native = Some(native);
-        self.expires = now.after_ms(options.open_ttl_ms);
-        let fresh_until = now.after_ms(next_ask_ms(0, 0, estimate, &options.pacing));
-        self.state = State::Open(Open::new(now, fresh_until));
-        Some(fresh_until)
+        self.facts.native = Some(native);
+        self.facts.expires = now.after_ms(options.open_ttl_ms);
+        self.facts.state = State::Open(Open::new(now));
+        self.schedule_poll(now, options, estimate)
     }
 
-    /// Settles a record that still waits for the upstream's word on its submit.
+    /// Settles an unbound record. Does nothing in another state.
     pub(super) fn settle_unbound(
         &mut self,
         native: Option<NativeId>,
@@ -172,138 +154,139 @@ impl Record {
         now: Moment,
         options: &Options,
     ) {
-        if matches!(self.state, State::Unbound) {
-            self.native = native;
+        if matches!(self.facts.state, State::Unbound) {
+            self.facts.native = native;
             self.settle(outcome, now, options);
         }
     }
 
-    /// Makes an unbound record stand for others, each a task of its own.
-    pub(super) fn group(&mut self, members: Arc<[LegacyId]>, now: Moment, options: &Options) {
-        if matches!(self.state, State::Unbound) {
-            self.state = State::Group(members);
+    /// Turns an unbound record into a group. Does nothing in another state.
+    pub(super) fn set_members(&mut self, members: Arc<[LegacyId]>, now: Moment, options: &Options) {
+        if matches!(self.facts.state, State::Unbound) {
+            self.facts.state = State::Group(members);
             // As long as its members can live: open first, then settled.
-            self.expires = now.after_ms(options.open_ttl_ms.saturating_add(options.answer_ttl_ms));
+            self.facts.expires = now.after_ms(options.open_ttl_ms.saturating_add(options.answer_ttl_ms));
         }
     }
 
-    /// The records that it stands for.
     pub(super) fn members(&self) -> Option<Arc<[LegacyId]>> {
-        match &self.state {
+        match &self.facts.state {
             State::Group(members) => Some(Arc::clone(members)),
             _ => None,
         }
     }
 
-    /// Whether it is still there. An unbound record whose time is up counts as unsolvable from now on, so that its client
-    /// submits anew; any other is forgotten.
-    pub(super) fn lives(&mut self, now: Moment, options: &Options) -> bool {
-        if self.expires <= now && matches!(self.state, State::Unbound) {
+    /// Settles an overdue unbound record as unsolvable, so that its client submits anew. Returns whether the record has
+    /// expired and must be forgotten.
+    pub(super) fn expire_if_due(&mut self, now: Moment, options: &Options) -> bool {
+        if self.facts.expires <= now && matches!(self.facts.state, State::Unbound) {
             self.settle(&Outcome::Failed(Failure::Unsolvable), now, options);
         }
-        self.expires > now
+        self.facts.expires <= now
     }
 
-    /// What becomes of a poll that changes nothing but when was asked last: most of them. Nothing, where it may have to
-    /// begin or to follow a flight, or the record's time is up.
-    pub(super) fn try_answer(&self, now: Moment, options: &Options) -> Option<Admit> {
-        if self.expires <= now {
+    /// Fast path: replies without starting or joining a flight. Returns `None` if a flight may be needed or the record
+    /// has expired. Changes nothing but the moment of the last poll.
+    pub(super) fn try_answer(&self, now: Moment, options: &Options) -> Option<PollReply> {
+        if self.facts.expires <= now {
             return None;
         }
-        match &self.state {
-            State::Unbound => Some(Admit::Recent(Ok(Outcome::NotReady))),
-            State::Settled(outcome) => Some(Admit::Settled(outcome.clone())),
-            State::Group(members) => Some(Admit::Group(Arc::clone(members))),
-            State::Open(open) => open.try_answer(now, options),
+        match &self.facts.state {
+            State::Unbound => Some(PollReply::NOT_READY),
+            State::Settled(outcome) => Some(PollReply::Answer(Ok(outcome.clone()), PollSource::Hit)),
+            State::Group(members) => Some(PollReply::Group(Arc::clone(members))),
+            State::Open(_) => self.polls.try_answer(now, options),
         }
     }
 
-    /// Decides what becomes of a poll. `take_off` grants a flight its number, or not.
-    pub(super) fn admit(&mut self, now: Moment, options: &Options, take_off: impl FnOnce() -> Option<u64>) -> Admit {
-        if let Some(admit) = self.try_answer(now, options) {
-            return admit;
-        }
-        let State::Open(open) = &mut self.state else {
-            return Admit::Unknown;
-        };
-        let may_be_stale = open.is_asked(now, options);
-        if let Some(admit) = open.follow(options) {
-            return admit;
-        }
-        match self.lead(now, take_off) {
-            None => Admit::Recent(Ok(Outcome::NotReady)),
-            Some(lead) if may_be_stale => Admit::Refresh(lead),
-            Some(lead) => Admit::Lead(lead),
-        }
-    }
-
-    /// The duty to ask behind for a task whose clients ask often, once it is no longer fresh, so that none of them has to
-    /// begin a flight.
-    pub(super) fn refresh(
+    /// Decides what a poll must do. `reserve_flight` returns the number of a new flight, if there is room for one.
+    pub(super) fn admit(
         &mut self,
         now: Moment,
         options: &Options,
-        take_off: impl FnOnce() -> Option<u64>,
-    ) -> Option<FlightTicket> {
-        match &self.state {
-            State::Open(open) if open.wants_refresh(now, options) => self.lead(now, take_off),
-            _ => None,
+        reserve_flight: impl FnOnce() -> Option<u64>,
+    ) -> Admit {
+        if let Some(reply) = self.try_answer(now, options) {
+            return Admit::Reply(reply);
+        }
+        if !matches!(self.facts.state, State::Open(_)) {
+            return Admit::Reply(PollReply::UNKNOWN);
+        }
+        let may_be_stale = self.polls.may_be_stale(now, options);
+        self.polls.mark_polled(now);
+        if let Some(admit) = self.polls.follow(options) {
+            return admit;
+        }
+        match self.start_flight(now, reserve_flight) {
+            None => Admit::Reply(PollReply::NOT_READY),
+            Some(ticket) if may_be_stale => Admit::Refresh(ticket),
+            Some(ticket) => Admit::Lead(ticket),
         }
     }
 
-    /// Begins a flight, if one is granted.
-    fn lead(&mut self, now: Moment, take_off: impl FnOnce() -> Option<u64>) -> Option<FlightTicket> {
-        let native = self.native.clone()?;
-        let State::Open(open) = &mut self.state else { return None };
-        let flight = take_off()?;
-        let wake = open.begin(flight, now);
-        let task = TaskRef { account: self.account.clone(), native, method: self.method };
-        Some(FlightTicket { task, flight, wake })
+    /// Starts a flight ahead of a frequent client, if one is due, so that no client has to wait for it.
+    pub(super) fn prefetch(
+        &mut self,
+        now: Moment,
+        options: &Options,
+        reserve_flight: impl FnOnce() -> Option<u64>,
+    ) -> Option<FlightTicket> {
+        if !self.polls.is_prefetch_due(now, options) {
+            return None;
+        }
+        self.start_flight(now, reserve_flight)
     }
 
-    /// Ends a flight: notes what it brought, then wakes everybody who waits.
-    pub(super) fn land(
+    /// Starts a flight of an open record, if there is room for one.
+    fn start_flight(&mut self, now: Moment, reserve_flight: impl FnOnce() -> Option<u64>) -> Option<FlightTicket> {
+        let State::Open(_) = self.facts.state else { return None };
+        let task = self.facts.task(self.facts.native.clone()?);
+        let flight = reserve_flight()?;
+        Some(FlightTicket { task, flight, receiver: self.polls.start_flight(flight, now) })
+    }
+
+    /// Ends a flight: stores its result first, then wakes everybody who waits for it.
+    pub(super) fn complete_flight(
         &mut self,
         number: u64,
-        landing: PollResult,
+        result: PollResult,
         now: Moment,
         options: &Options,
         estimate: &mut Estimate,
-    ) -> Landed {
-        let State::Open(open) = &mut self.state else {
-            return Landed::Overtaken;
-        };
-        let Some(landed) = open.land(number, &landing, now, options, estimate) else {
-            return Landed::Overtaken;
-        };
-        let end = match &landing {
+    ) -> FlightEnd {
+        let State::Open(open) = &mut self.facts.state else { return FlightEnd::Overtaken };
+        let Some(flight) = self.polls.take_flight(number) else { return FlightEnd::Overtaken };
+        open.note_result(&result, flight.started, now, estimate);
+        let next_poll = next_poll(open, now, options, estimate);
+        let next_flight = self.polls.update(&result, next_poll, now, options);
+        let end = match &result {
             Ok(outcome) if *outcome != Outcome::NotReady => {
                 self.settle(outcome, now, options);
-                Landed::Settled
+                FlightEnd::Settled
             }
-            _ => Landed::Open(landed.again),
+            _ => FlightEnd::Open(next_flight),
         };
-        landed.wake.send_replace(Some(landing));
+        flight.sender.send_replace(Some(result));
         end
     }
 
     /// Begins a report; see [`super::table::Table::begin_report`].
     pub(super) fn begin_report(&mut self, verdict: Verdict) -> Result<Option<TaskRef>, Failure> {
-        let Some(native) = self.native.clone() else {
+        let Some(native) = self.facts.native.clone() else {
             return Err(Failure::ReportRefused);
         };
-        match self.report {
-            Report::None => self.report = Report::Sent,
+        match self.facts.report {
+            Report::None => self.facts.report = Report::Sent,
             Report::Recorded(recorded) if recorded == verdict => return Ok(None),
             Report::Sent | Report::Recorded(_) => return Err(Failure::ReportDuplicate),
             Report::OutcomeUnknown => return Err(Failure::ReportRefused),
         }
-        Ok(Some(TaskRef { account: self.account.clone(), native, method: self.method }))
+        Ok(Some(self.facts.task(native)))
     }
 
-    /// Ends a report. One that was refused, or never sent, may be made again.
+    /// Ends a report. A report that was refused or not sent may be made again.
     pub(super) fn end_report(&mut self, verdict: Verdict, result: &Result<(), Failure>) {
-        self.report = match result {
+        self.facts.report = match result {
             Ok(()) => Report::Recorded(verdict),
             Err(Failure::OutcomeUnknown) => Report::OutcomeUnknown,
             Err(_) => Report::None,
@@ -311,7 +294,13 @@ impl Record {
     }
 
     fn settle(&mut self, outcome: &Outcome, now: Moment, options: &Options) {
-        self.state = State::Settled(outcome.clone());
-        self.expires = now.after_ms(options.answer_ttl_ms);
+        self.facts.state = State::Settled(outcome.clone());
+        self.facts.expires = now.after_ms(options.answer_ttl_ms);
     }
+}
+
+/// When the pacing wants the next poll of an open task.
+fn next_poll(open: &Open, now: Moment, options: &Options, estimate: &Estimate) -> Moment {
+    let age_ms = open.accepted.age_ms(now);
+    open.accepted.moment_at_age_ms(next_poll_age_ms(age_ms, open.polls_used, estimate, &options.pacing))
 }

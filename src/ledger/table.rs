@@ -1,13 +1,12 @@
-//! All tasks that we handed out: found by id and account, bounded, and forgotten in time.
+//! All records: found by id and account, bounded, and forgotten in time.
 //!
-//! Sans-I/O: time comes in as an argument, nothing is awaited, so that a seed replays a storm exactly
-//! (`tests/ledger.rs`). Id map, not-ready TTL, single-flight and settled answers are fields of one
-//! [record](super::record) behind one shard lock, so that no moment exists between the end of a flight and the answer
-//! being there.
+//! Sans-I/O: the time is an argument and nothing is awaited, so that a seed replays a storm exactly (`tests/ledger.rs`).
+//! Id map, not-ready TTL, single-flight and settled answers are fields of one [record](super::record) under one shard
+//! lock, so that no moment exists between the end of a flight and its stored answer.
 //!
-//! Invariants: at most one live flight per task; an overtaken flight changes nothing when it lands; a settled record
-//! never becomes open again; a record is found by its id *and* its account, and an id of another account looks exactly
-//! like one that does not exist.
+//! Invariants: a task has at most one live flight; an overtaken flight changes nothing when it completes; a settled
+//! record never becomes open again; a record is found by its id *and* its account, and an id of another account looks
+//! exactly like an unknown one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,97 +16,32 @@ use dashmap::mapref::entry::Entry;
 use dashmap::mapref::one::RefMut;
 
 use super::pacing::Estimate;
-pub use super::pacing::Pacing;
 use super::queue::{Next, Queue};
-pub use super::record::{Admit, FlightReceiver, FlightTicket, PollResult};
-use super::record::{Landed, Record};
-pub use crate::domain::Moment;
-use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
-use crate::methods::Method;
-
-/// Bounds and lifetimes. Defaults and reasons stand in `conf/capgate.toml`.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// When the upstream is asked again: how long "not ready" is answered from memory.
-    pub pacing: Pacing,
-    /// How long trouble makes a pause, and a refused poll is answered from memory.
-    pub trouble_ttl_ms: u64,
-    /// For how long after that a client that asks often gets "not ready" at once, while the upstream is asked behind.
-    pub stale_ms: u64,
-    /// How recently a task was asked for if its clients ask often.
-    pub recent_ms: u64,
-    /// How long a task may stay without an answer before it is forgotten.
-    pub open_ttl_ms: u64,
-    /// How long a final answer is kept.
-    pub answer_ttl_ms: u64,
-    /// How long a submit whose fate is unknown reads as not ready before it counts as unsolvable.
-    pub unbound_ttl_ms: u64,
-    /// Most records.
-    pub records_max: usize,
-    /// Most records of one account, so that none can fill the ledger for the others.
-    pub account_records_max: usize,
-    /// Bytes of records and answers above which no submit is taken.
-    pub bytes_max: usize,
-    /// Most flights at once.
-    pub flights_max: usize,
-    /// Most requests that wait for one flight.
-    pub followers_max: usize,
-}
-
-/// Why a record was not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotOpened {
-    /// The id is in use: try another.
-    Taken,
-    /// A bound is reached.
-    Full,
-}
-
-/// What is in the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LedgerStats {
-    /// Records.
-    pub records: usize,
-    /// Bytes charged for records and answers.
-    pub bytes: usize,
-    /// Flights under way.
-    pub flights: usize,
-    /// Requests that wait for a flight, those that lead it included. Only [`Table::recount`] knows.
-    pub waiting: usize,
-    /// Accounts with a record.
-    pub accounts: usize,
-}
-
-/// What to do for tasks whose clients ask often.
-#[derive(Debug)]
-pub enum NextPrefetch {
-    /// Ask for this one, now.
-    Start(LegacyId, FlightTicket),
-    /// Look again then.
-    At(Moment),
-    /// Nothing, until a task is bound or a flight lands.
-    Idle,
-}
+use super::record::{FlightEnd, Record};
+use super::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
+use super::types::{Admit, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult};
+use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, Verdict};
+use crate::methods::{self, Method};
 
 /// All records.
 #[derive(Debug)]
 pub struct Table {
     options: Options,
-    /// Boxed, since a map is half empty at its worst.
+    /// Boxed, because a map is half empty at worst.
     records: DashMap<LegacyId, Box<Record>>,
-    /// What tasks have taken lately, by the name of their method. May be locked under a shard of `records`, never the
-    /// other way round.
+    /// How long tasks took lately, by the name of their method. May be locked under a shard of `records`, never the other
+    /// way round.
     estimates: DashMap<&'static str, Estimate>,
-    /// Records per account.
+    /// Number of records per account.
     accounts: DashMap<Account, usize>,
-    /// One entry per record: when to look whether it has expired.
-    due: Queue,
-    /// When to look whether an open record should be asked for ahead of its clients: at most about one entry per record.
-    ahead: Queue,
+    /// One entry per record: when to check whether it has expired.
+    expiry_queue: Queue,
+    /// When to check whether an open record should be polled ahead of its clients: about one entry per record at most.
+    prefetch_queue: Queue,
     count: AtomicUsize,
     bytes: AtomicUsize,
     flights: AtomicUsize,
-    flight_last: AtomicU64,
+    last_flight: AtomicU64,
 }
 
 impl Table {
@@ -118,27 +52,31 @@ impl Table {
             records: DashMap::new(),
             estimates: DashMap::new(),
             accounts: DashMap::new(),
-            due: Queue::default(),
-            ahead: Queue::default(),
+            expiry_queue: Queue::default(),
+            prefetch_queue: Queue::default(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             flights: AtomicUsize::new(0),
-            flight_last: AtomicU64::new(0),
+            last_flight: AtomicU64::new(0),
         }
     }
 
-    /// Makes room for a task before it is submitted.
+    /// Reserves an unbound record for a task before its submit is sent.
     ///
     /// # Errors
     /// [`NotOpened::Taken`] or [`NotOpened::Full`].
     pub fn open(&self, id: LegacyId, account: &Account, method: &'static Method, now: Moment) -> Result<(), NotOpened> {
-        // Reserved before it is checked, so that a burst cannot pass the bound together.
-        let place = self.count.fetch_add(1, Ordering::Relaxed);
-        let is_full = place >= self.options.records_max || self.bytes.load(Ordering::Relaxed) >= self.options.bytes_max;
+        // The record counts before the check, so that concurrent submits cannot pass the bound together.
+        let earlier = self.count.fetch_add(1, Ordering::Relaxed);
+        let is_full =
+            earlier >= self.options.records_max || self.bytes.load(Ordering::Relaxed) >= self.options.bytes_max;
         let opened = if is_full {
             Err(NotOpened::Full)
         } else {
-            self.join(account).and_then(|account| self.insert(id, Record::new(account, method, now, &self.options)))
+            self.add_to_account(account, self.options.account_records_max).ok_or(NotOpened::Full).and_then(|account| {
+                let record = Record::new(account, method, now, &self.options);
+                if self.insert(id, record) { Ok(()) } else { Err(NotOpened::Taken) }
+            })
         };
         if opened.is_err() {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -146,109 +84,143 @@ impl Table {
         opened
     }
 
-    /// Notes what the upstream calls a task. Does nothing when the record no longer waits for it.
+    /// Restores a task of an earlier process. The task is paid for, so no bound refuses it.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn restore(
+        &self,
+        snapshot: TaskSnapshot,
+        methods: &methods::Table,
+        origin: UnixOrigin,
+        now: Moment,
+    ) -> Result<(), RestoreError> {
+        let id = LegacyId(snapshot.legacy_id);
+        let mut record = Record::from_snapshot(snapshot, methods, origin, now, &self.options)?;
+        let next_poll = {
+            let estimate = self.estimates.entry(record.method().name).or_default();
+            record.schedule_poll(now, &self.options, &estimate)
+        };
+        if let Some(account) = self.add_to_account(record.account(), usize::MAX) {
+            record.set_account(account);
+        }
+        let expires = record.expires();
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if !self.insert(id, record) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return Err(RestoreError::Taken(id));
+        }
+        if let Some(moment) = next_poll {
+            self.schedule_prefetch(id, now, moment, expires);
+        }
+        Ok(())
+    }
+
+    /// The persistent facts of a task.
+    pub fn snapshot(&self, id: LegacyId, origin: UnixOrigin) -> Option<TaskSnapshot> {
+        Some(self.records.get(&id)?.to_snapshot(id, origin))
+    }
+
+    /// Stores the native id of a task. Does nothing if the record is not unbound.
     pub fn bind(&self, id: LegacyId, native: NativeId, now: Moment) {
-        self.change(id, |record| {
+        self.update(id, |record| {
             let estimate = self.estimates.entry(record.method().name).or_default();
             if let Some(moment) = record.bind(native, now, &self.options, &estimate) {
-                self.look_ahead(id, now, moment, record.expires);
+                self.schedule_prefetch(id, now, moment, record.expires());
             }
         });
     }
 
-    /// Notes a final answer that came with the submit. Does nothing when the record no longer waits for it.
+    /// Stores a final answer that the submit returned. Does nothing if the record is not unbound.
     pub fn settle(&self, id: LegacyId, native: Option<NativeId>, outcome: &Outcome, now: Moment) {
-        self.change(id, |record| record.settle_unbound(native, outcome, now, &self.options));
+        self.update(id, |record| record.settle_unbound(native, outcome, now, &self.options));
     }
 
-    /// Makes a record stand for others. Does nothing when the record no longer waits for the upstream's word.
-    pub fn group(&self, id: LegacyId, members: Arc<[LegacyId]>, now: Moment) {
-        self.change(id, |record| record.group(members, now, &self.options));
+    /// Turns a task into a group of these members. Does nothing if the record is not unbound.
+    pub fn set_members(&self, id: LegacyId, members: Arc<[LegacyId]>, now: Moment) {
+        self.update(id, |record| record.set_members(members, now, &self.options));
     }
 
-    /// The records that a record of this account stands for, if it stands for any.
+    /// The members of a task that is a group.
     pub fn members(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Arc<[LegacyId]>> {
-        self.find(account, id, now)?.members()
+        self.lock_live(account, id, now)?.members()
     }
 
-    /// Notes where the client of a task wants to be told of its answer.
+    /// Stores the URL that the client of a task wants to be notified at.
     pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
-        self.change(id, |record| record.set_pingback(pingback));
+        self.update(id, |record| record.set_pingback(pingback));
     }
 
-    /// Where the client of a task wants to be told of its answer.
+    /// The URL that the client of a task wants to be notified at.
     pub fn pingback(&self, id: LegacyId) -> Option<String> {
         self.records.get(&id)?.pingback().map(str::to_owned)
     }
 
-    /// Takes a task back whose id no client has heard: the upstream refused the submit.
+    /// Removes a task whose submit was refused, so that no client knows its id.
     pub fn withdraw(&self, id: LegacyId) {
         if let Some((_, record)) = self.records.remove(&id) {
-            self.due.remove(record.queued, id);
-            self.count_out(&record);
+            self.expiry_queue.remove(record.queued, id);
+            self.subtract(&record);
         }
     }
 
-    /// What becomes of a poll that neither begins nor follows a flight, if this is one. Takes one shard lock, which it
-    /// shares with others.
-    pub fn try_answer(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Admit> {
+    /// Fast path: replies without starting or joining a flight, under one shared shard lock. Returns `None` if a flight
+    /// may be needed or the record has expired.
+    pub fn try_answer(&self, account: &Account, id: LegacyId, now: Moment) -> Option<PollReply> {
         match self.records.get(&id) {
             Some(record) if record.account() == account => record.try_answer(now, &self.options),
-            _ => Some(Admit::Unknown),
+            _ => Some(PollReply::UNKNOWN),
         }
     }
 
-    /// Decides what becomes of a poll.
+    /// Decides what a poll must do, under an exclusive shard lock.
     pub fn admit(&self, account: &Account, id: LegacyId, now: Moment) -> Admit {
-        if let Some(admit) = self.try_answer(account, id, now) {
-            return admit;
+        match self.lock_live(account, id, now) {
+            Some(mut record) => record.admit(now, &self.options, || self.reserve_flight()),
+            None => Admit::Reply(PollReply::UNKNOWN),
         }
-        let Some(mut record) = self.find(account, id, now) else {
-            return Admit::Unknown;
-        };
-        record.admit(now, &self.options, || self.take_off())
     }
 
-    /// The next task that should be asked for ahead of the clients that ask for it often.
-    pub fn ahead(&self, now: Moment) -> NextPrefetch {
-        /// Entries looked at in one go.
+    /// Reserves the next flight for a task of a frequent client.
+    pub fn next_prefetch(&self, now: Moment) -> NextPrefetch {
+        /// Most queue entries checked in one call.
         const STEPS: usize = 1_000;
         for _ in 0..STEPS {
-            let id = match self.ahead.next(now) {
+            let id = match self.prefetch_queue.pop_due(now) {
                 Next::Due(id) => id,
                 Next::At(moment) => return NextPrefetch::At(moment),
                 Next::Empty => return NextPrefetch::Idle,
             };
             let Some(mut record) = self.records.get_mut(&id) else { continue };
-            if record.lives(now, &self.options)
-                && let Some(lead) = record.refresh(now, &self.options, || self.take_off())
+            if !record.expire_if_due(now, &self.options)
+                && let Some(ticket) = record.prefetch(now, &self.options, || self.reserve_flight())
             {
-                return NextPrefetch::Start(id, lead);
+                return NextPrefetch::Start(id, ticket);
             }
         }
         NextPrefetch::At(now)
     }
 
-    /// Ends a flight: what it brought is noted before anybody who waits is woken. An overtaken one changes nothing.
-    pub fn land(&self, id: LegacyId, number: u64, landing: PollResult, now: Moment) {
-        let landed = self.change(id, |record| {
+    /// Ends a flight: stores its result before any waiting request wakes. An overtaken flight changes nothing.
+    pub fn complete_flight(&self, id: LegacyId, number: u64, result: PollResult, now: Moment) {
+        let end = self.update(id, |record| {
             let mut estimate = self.estimates.entry(record.method().name).or_default();
-            let landed = record.land(number, landing, now, &self.options, &mut estimate);
-            if let Landed::Open(moment) = landed {
-                self.look_ahead(id, now, moment, record.expires);
+            let end = record.complete_flight(number, result, now, &self.options, &mut estimate);
+            if let FlightEnd::Open(moment) = end {
+                self.schedule_prefetch(id, now, moment, record.expires());
             }
-            landed
+            end
         });
-        if !matches!(landed, None | Some(Landed::Overtaken)) {
+        if !matches!(end, None | Some(FlightEnd::Overtaken)) {
             self.flights.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Begins a report.
+    /// Begins a report. Returns `None` if the same report is already recorded.
     ///
     /// # Errors
-    /// [`Failure::TaskUnknown`]; [`Failure::ReportRefused`] for a task that the upstream does not know or a report whose
-    /// fate is unknown; [`Failure::ReportDuplicate`] for a second one. `Ok(None)` is a repetition of what is recorded.
+    /// [`Failure::TaskUnknown`]; [`Failure::ReportRefused`] for a task without a native id, or after a report whose
+    /// outcome is unknown; [`Failure::ReportDuplicate`] for a second report.
     pub fn begin_report(
         &self,
         account: &Account,
@@ -256,37 +228,37 @@ impl Table {
         verdict: Verdict,
         now: Moment,
     ) -> Result<Option<TaskRef>, Failure> {
-        self.find(account, id, now).ok_or(Failure::TaskUnknown)?.begin_report(verdict)
+        self.lock_live(account, id, now).ok_or(Failure::TaskUnknown)?.begin_report(verdict)
     }
 
-    /// Ends a report. One that was refused, or never sent, may be made again.
+    /// Ends a report. A report that was refused or not sent may be made again.
     pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
         if let Some(mut record) = self.records.get_mut(&id) {
             record.end_report(verdict, result);
         }
     }
 
-    /// Forgets what has expired, at most `steps` records. Returns whether there is more to do.
+    /// Removes expired records; checks `steps` at most. Returns whether more may be due.
     pub fn sweep(&self, now: Moment, steps: usize) -> bool {
         for _ in 0..steps {
-            let Next::Due(id) = self.due.next(now) else { return false };
+            let Next::Due(id) = self.expiry_queue.pop_due(now) else { return false };
             if let Some(mut record) = self.records.get_mut(&id)
-                && record.lives(now, &self.options)
+                && !record.expire_if_due(now, &self.options)
             {
-                record.queued = record.expires;
-                self.due.insert(record.queued, id);
+                record.queued = record.expires();
+                self.expiry_queue.insert(record.queued, id);
                 continue;
             }
-            match self.records.remove_if(&id, |_, record| record.expires <= now) {
-                Some((_, record)) => self.count_out(&record),
-                // A flight has landed in between: it lives on, and is looked at again.
-                None => drop(self.change(id, |record| record.queued = Moment(u64::MAX))),
+            match self.records.remove_if(&id, |_, record| record.expires() <= now) {
+                Some((_, record)) => self.subtract(&record),
+                // A flight has completed in between and extended the record: queue it again.
+                None => drop(self.update(id, |record| record.queued = Moment(u64::MAX))),
             }
         }
         true
     }
 
-    /// What is in the table, from its counters.
+    /// Size of the table, from its counters.
     pub fn stats(&self) -> LedgerStats {
         LedgerStats {
             records: self.count.load(Ordering::Relaxed),
@@ -297,7 +269,7 @@ impl Table {
         }
     }
 
-    /// What is in the table, counted one by one: for tests, which compare it with [`Table::stats`].
+    /// Size of the table, counted record by record, for tests that compare it with [`Table::stats`].
     pub fn recount(&self) -> LedgerStats {
         let waiting: Vec<usize> = self.records.iter().filter_map(|record| record.waiting()).collect();
         LedgerStats {
@@ -309,52 +281,54 @@ impl Table {
         }
     }
 
-    /// The record of that id, if it lives and is this account's.
-    fn find(&self, account: &Account, id: LegacyId, now: Moment) -> Option<RefMut<'_, LegacyId, Box<Record>>> {
+    /// Locks the account's record of this id, unless it has expired.
+    fn lock_live(&self, account: &Account, id: LegacyId, now: Moment) -> Option<RefMut<'_, LegacyId, Box<Record>>> {
         let mut record = self.records.get_mut(&id).filter(|record| record.account() == account)?;
-        record.lives(now, &self.options).then_some(record)
+        if record.expire_if_due(now, &self.options) { None } else { Some(record) }
     }
 
-    /// Changes a record, charges what it has grown by, and looks at it earlier if it ends earlier now.
-    fn change<T>(&self, id: LegacyId, change: impl FnOnce(&mut Record) -> T) -> Option<T> {
+    /// Changes a record, charges its growth, and moves it forward in the expiry queue if it expires earlier now.
+    fn update<T>(&self, id: LegacyId, change: impl FnOnce(&mut Record) -> T) -> Option<T> {
         let mut record = self.records.get_mut(&id)?;
         let before = record.bytes();
         let changed = change(&mut record);
-        // Answers only ever grow a record.
+        // A record never shrinks.
         self.bytes.fetch_add(record.bytes().saturating_sub(before), Ordering::Relaxed);
-        if record.expires < record.queued {
-            self.due.shift(record.queued, record.expires, id);
-            record.queued = record.expires;
+        let expires = record.expires();
+        if expires < record.queued {
+            self.expiry_queue.reschedule(record.queued, expires, id);
+            record.queued = expires;
         }
         Some(changed)
     }
 
-    fn insert(&self, id: LegacyId, record: Record) -> Result<(), NotOpened> {
+    /// Inserts a record that is counted already. Returns whether the id was free; if not, uncounts it for its account.
+    fn insert(&self, id: LegacyId, record: Record) -> bool {
         match self.records.entry(id) {
             Entry::Vacant(vacant) => {
                 self.bytes.fetch_add(record.bytes(), Ordering::Relaxed);
-                self.due.insert(record.queued, id);
+                self.expiry_queue.insert(record.queued, id);
                 vacant.insert(Box::new(record));
-                Ok(())
+                true
             }
             Entry::Occupied(_) => {
-                self.leave(record.account());
-                Err(NotOpened::Taken)
+                self.subtract_from_account(record.account());
+                false
             }
         }
     }
 
-    /// Counts a record in for its account, and returns the one copy of its key that all its records share.
-    fn join(&self, account: &Account) -> Result<Account, NotOpened> {
+    /// Counts one more record of an account, up to a bound. Returns the copy of the key that all its records share.
+    fn add_to_account(&self, account: &Account, records_max: usize) -> Option<Account> {
         let mut records = self.accounts.entry(account.clone()).or_insert(0);
-        if *records >= self.options.account_records_max {
-            return Err(NotOpened::Full);
+        if *records >= records_max {
+            return None;
         }
         *records += 1;
-        Ok(records.key().clone())
+        Some(records.key().clone())
     }
 
-    fn leave(&self, account: &Account) {
+    fn subtract_from_account(&self, account: &Account) {
         if let Entry::Occupied(mut records) = self.accounts.entry(account.clone()) {
             *records.get_mut() -= 1;
             if *records.get() == 0 {
@@ -363,27 +337,28 @@ impl Table {
         }
     }
 
-    /// Counts a removed record out. A flight of it may still be in the air; it will find nothing to land on.
-    fn count_out(&self, record: &Record) {
+    /// Subtracts a removed record from the counters. Its flight may still be under way, and will find no record.
+    fn subtract(&self, record: &Record) {
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
         if record.waiting().is_some() {
             self.flights.fetch_sub(1, Ordering::Relaxed);
         }
-        self.leave(record.account());
+        self.subtract_from_account(record.account());
     }
 
-    fn take_off(&self) -> Option<u64> {
+    /// Counts one more flight and returns its number, if the bound allows it.
+    fn reserve_flight(&self) -> Option<u64> {
         if self.flights.fetch_add(1, Ordering::Relaxed) < self.options.flights_max {
-            return Some(self.flight_last.fetch_add(1, Ordering::Relaxed) + 1);
+            return Some(self.last_flight.fetch_add(1, Ordering::Relaxed) + 1);
         }
         self.flights.fetch_sub(1, Ordering::Relaxed);
         None
     }
 
-    fn look_ahead(&self, id: LegacyId, now: Moment, moment: Moment, expires: Moment) {
+    fn schedule_prefetch(&self, id: LegacyId, now: Moment, moment: Moment, expires: Moment) {
         if now < moment && moment < expires {
-            self.ahead.insert(moment, id);
+            self.prefetch_queue.insert(moment, id);
         }
     }
 }

@@ -1,0 +1,178 @@
+//! The persistent facts of a record: everything that a store must keep of a task.
+
+use std::sync::Arc;
+
+use super::pacing::Estimate;
+use super::snapshot::{ReportSnapshot, RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
+use super::types::PollResult;
+use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, Solved, TaskRef, UpstreamId, Verdict};
+use crate::methods::{self, Method};
+
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) account: Account,
+    pub(super) method: &'static Method,
+    pub(super) native: Option<NativeId>,
+    /// URL that the client wants to be notified at.
+    pub(super) pingback: Option<Box<str>>,
+    /// When the record is forgotten or, unbound, counts as unsolvable.
+    pub(super) expires: Moment,
+    pub(super) state: State,
+    pub(super) report: Report,
+    pub(super) upstream: UpstreamId,
+}
+
+/// A record goes from unbound to open to settled, or from unbound to group or settled; never back.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Submitted; the native id is not known yet, or will never be.
+    Unbound,
+    /// Accepted by the upstream and polled.
+    Open(Open),
+    /// Joins the answers of these tasks.
+    Group(Arc<[LegacyId]>),
+    /// Final.
+    Settled(Outcome),
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) accepted: AcceptedAt,
+    /// Age at which a poll last found the task not ready, in milliseconds.
+    not_ready_age_ms: u32,
+    /// Polls of the upstream so far.
+    pub(super) polls_used: u16,
+}
+
+/// When the upstream accepted a task, in milliseconds since the [clock](crate::clock) started. Negative if an earlier
+/// process submitted the task.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AcceptedAt(i64);
+
+/// State of the report on a task. A report is sent upstream at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    None,
+    Sent,
+    OutcomeUnknown,
+    Recorded(Verdict),
+}
+
+impl AcceptedAt {
+    pub(super) fn age_ms(self, now: Moment) -> u64 {
+        now.0.saturating_add_signed(self.0.saturating_neg())
+    }
+
+    /// The moment at which the task reaches this age.
+    pub(super) fn moment_at_age_ms(self, age_ms: u64) -> Moment {
+        Moment(age_ms.saturating_add_signed(self.0))
+    }
+}
+
+impl Open {
+    pub(super) fn new(accepted: Moment) -> Self {
+        let accepted = AcceptedAt(i64::try_from(accepted.0).unwrap_or(i64::MAX));
+        Self { accepted, not_ready_age_ms: 0, polls_used: 0 }
+    }
+
+    /// Notes the result of a flight, and learns from it how long tasks of the method take.
+    pub(super) fn note_result(&mut self, result: &PollResult, started: Moment, now: Moment, estimate: &mut Estimate) {
+        // A call that was not sent cost the task none of its polls.
+        if *result != Err(Failure::NotSent) {
+            self.polls_used = self.polls_used.saturating_add(1);
+        }
+        match result {
+            Ok(Outcome::NotReady) => {
+                self.not_ready_age_ms = u32::try_from(self.accepted.age_ms(started)).unwrap_or(u32::MAX);
+            }
+            Ok(Outcome::Solved(solved)) => estimate.record(self.took_ms(solved, now)),
+            // A failed task takes another time, and costs nothing.
+            Ok(Outcome::Failed(_)) | Err(_) => {}
+        }
+    }
+
+    /// How long the task took: the upstream's figure, if it is plausible. Otherwise the middle between the last poll that
+    /// found the task not ready and the first that found it ready, because any time in between is as likely.
+    fn took_ms(&self, solved: &Solved, now: Moment) -> u64 {
+        let age_ms = self.accepted.age_ms(now);
+        let midpoint_ms = u64::from(self.not_ready_age_ms).midpoint(age_ms);
+        solved.took_ms.filter(|took_ms| *took_ms <= age_ms).unwrap_or(midpoint_ms)
+    }
+}
+
+impl Facts {
+    pub(super) fn task(&self, native: NativeId) -> TaskRef {
+        TaskRef { account: self.account.clone(), upstream: self.upstream, native, method: self.method }
+    }
+
+    pub(super) fn to_snapshot(&self, id: LegacyId, origin: UnixOrigin) -> TaskSnapshot {
+        let state = match &self.state {
+            State::Unbound => StateSnapshot::Unbound,
+            State::Open(Open { accepted, not_ready_age_ms, polls_used }) => StateSnapshot::Open {
+                accepted_unix_ms: origin.unix_ms_from_start(accepted.0),
+                not_ready_age_ms: *not_ready_age_ms,
+                polls_used: *polls_used,
+            },
+            State::Group(members) => StateSnapshot::Group { members: members.iter().map(|member| member.0).collect() },
+            State::Settled(outcome) => StateSnapshot::from_outcome(outcome),
+        };
+        TaskSnapshot {
+            legacy_id: id.0,
+            account_key: self.account.reveal().to_owned(),
+            method: self.method.name.to_owned(),
+            upstream: self.upstream.0,
+            native_id: self.native.as_ref().map(ToString::to_string),
+            pingback: self.pingback.as_deref().map(str::to_owned),
+            state,
+            report: match self.report {
+                Report::None => ReportSnapshot::None,
+                Report::Sent => ReportSnapshot::Sent,
+                Report::OutcomeUnknown => ReportSnapshot::OutcomeUnknown,
+                Report::Recorded(Verdict::Good) => ReportSnapshot::Good,
+                Report::Recorded(Verdict::Bad) => ReportSnapshot::Bad,
+            },
+            expires_unix_ms: origin.to_unix_ms(self.expires),
+        }
+    }
+
+    /// Restores the facts, expired or not.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if the snapshot cannot be read.
+    pub(super) fn from_snapshot(
+        snapshot: TaskSnapshot,
+        methods: &methods::Table,
+        origin: UnixOrigin,
+    ) -> Result<Self, RestoreError> {
+        let account = Account::new(&snapshot.account_key).map_err(|_| RestoreError::MalformedKey)?;
+        let row = methods.rows().iter().find(|row| row.name == snapshot.method).copied();
+        let method = row.ok_or(RestoreError::UnknownMethod(snapshot.method))?;
+        let state = match snapshot.state {
+            StateSnapshot::Unbound => State::Unbound,
+            StateSnapshot::Open { accepted_unix_ms, not_ready_age_ms, polls_used } => {
+                let accepted = AcceptedAt(origin.ms_since_start(accepted_unix_ms));
+                State::Open(Open { accepted, not_ready_age_ms, polls_used })
+            }
+            StateSnapshot::Group { members } => State::Group(members.into_iter().map(LegacyId).collect()),
+            StateSnapshot::Solved(solved) => State::Settled(solved.into_outcome(method)),
+            StateSnapshot::Failed(failure) => State::Settled(Outcome::Failed(failure.into_failure()?)),
+        };
+        let report = match snapshot.report {
+            ReportSnapshot::None => Report::None,
+            // The process ended before it learned the outcome.
+            ReportSnapshot::Sent | ReportSnapshot::OutcomeUnknown => Report::OutcomeUnknown,
+            ReportSnapshot::Good => Report::Recorded(Verdict::Good),
+            ReportSnapshot::Bad => Report::Recorded(Verdict::Bad),
+        };
+        Ok(Self {
+            account,
+            method,
+            native: snapshot.native_id.as_deref().map(NativeId::new),
+            pingback: snapshot.pingback.map(String::into_boxed_str),
+            expires: origin.to_moment(snapshot.expires_unix_ms),
+            state,
+            report,
+            upstream: UpstreamId(snapshot.upstream),
+        })
+    }
+}

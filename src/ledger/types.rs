@@ -1,0 +1,152 @@
+//! Types that several files of the ledger share, and that its users see.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::pacing::Pacing;
+use crate::domain::{Failure, LegacyId, Moment, Outcome, TaskRef};
+
+/// Bounds and lifetimes. `conf/capgate.toml` holds the defaults and their reasons.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When to poll the upstream again, and so how long "not ready" is answered from memory.
+    pub pacing: Pacing,
+    /// How long to wait after trouble before the next flight, and how long a refused poll is answered from memory.
+    pub trouble_ttl_ms: u64,
+    /// How long after that a frequent client gets "not ready" at once while a flight refreshes the record.
+    pub stale_ms: u64,
+    /// Longest time since the last poll of a client that counts as frequent.
+    pub recent_ms: u64,
+    /// How long a task may stay open before it is forgotten.
+    pub open_ttl_ms: u64,
+    /// How long a final answer is kept.
+    pub answer_ttl_ms: u64,
+    /// How long a submit without a known outcome reads as not ready before it counts as unsolvable.
+    pub unbound_ttl_ms: u64,
+    /// Most records.
+    pub records_max: usize,
+    /// Most records of one account, so that none can fill the ledger for the others.
+    pub account_records_max: usize,
+    /// Bytes of records and answers above which submits are refused.
+    pub bytes_max: usize,
+    /// Most flights at once.
+    pub flights_max: usize,
+    /// Most requests that wait for one flight.
+    pub followers_max: usize,
+}
+
+/// Result of a poll, whether from memory or from a flight.
+pub type PollResult = Result<Outcome, Failure>;
+
+/// Receives the result of a flight.
+pub type FlightReceiver = watch::Receiver<Option<PollResult>>;
+
+/// How a poll was answered, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollSource {
+    /// From memory.
+    Hit,
+    /// From memory, while a flight refreshes the record.
+    Stale,
+    /// By a flight that was under way.
+    Follow,
+    /// By a flight that this poll started.
+    Miss,
+    /// The task does not exist.
+    Unknown,
+}
+
+impl PollSource {
+    /// Every source.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Follow, Self::Miss, Self::Unknown];
+
+    /// Label for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Follow => "follow",
+            Self::Miss => "miss",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Reply to a poll.
+#[derive(Debug)]
+pub enum PollReply {
+    /// A result, and how it was obtained. The result is [`Failure::TaskUnknown`] if the account has no such task.
+    Answer(PollResult, PollSource),
+    /// The task is a group: its members must be polled instead.
+    Group(Arc<[LegacyId]>),
+}
+
+impl PollReply {
+    /// The account has no such task.
+    pub(super) const UNKNOWN: Self = Self::Answer(Err(Failure::TaskUnknown), PollSource::Unknown);
+    /// "Not ready" from memory.
+    pub(super) const NOT_READY: Self = Self::Answer(Ok(Outcome::NotReady), PollSource::Hit);
+    /// "Not ready" from memory, although a flight may already know better.
+    pub(super) const STALE: Self = Self::Answer(Ok(Outcome::NotReady), PollSource::Stale);
+}
+
+/// What a poll must do.
+#[derive(Debug)]
+pub enum Admit {
+    /// Reply from memory.
+    Reply(PollReply),
+    /// Reply [`PollReply::STALE`], and start a flight in the background.
+    Refresh(FlightTicket),
+    /// Wait for the flight that is under way.
+    Follow(FlightReceiver),
+    /// Start a flight, for this poll and all followers.
+    Lead(FlightTicket),
+}
+
+/// Obliges its holder to poll the upstream and to complete the flight; see [`super::Table::complete_flight`].
+#[derive(Debug)]
+pub struct FlightTicket {
+    /// The task to poll.
+    pub task: TaskRef,
+    /// Number of the flight.
+    pub flight: u64,
+    /// Receives the result, as for every follower.
+    pub receiver: FlightReceiver,
+}
+
+/// Why a record was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// The id is in use: try another.
+    Taken,
+    /// A bound is reached.
+    Full,
+}
+
+/// Size of the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerStats {
+    /// Records.
+    pub records: usize,
+    /// Bytes charged for records and answers.
+    pub bytes: usize,
+    /// Flights under way.
+    pub flights: usize,
+    /// Requests that wait for a flight, its leader included. Zero in [`super::Table::stats`]; only
+    /// [`super::Table::recount`] counts them.
+    pub waiting: usize,
+    /// Accounts with a record.
+    pub accounts: usize,
+}
+
+/// The next step of the prefetch loop, which polls tasks of frequent clients ahead of them.
+#[derive(Debug)]
+pub enum NextPrefetch {
+    /// Start this flight now.
+    Start(LegacyId, FlightTicket),
+    /// Nothing is due before this moment.
+    At(Moment),
+    /// Nothing is scheduled until a task is bound or a flight completes.
+    Idle,
+}
