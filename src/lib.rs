@@ -28,6 +28,7 @@ pub mod ledger;
 pub mod legacy;
 pub mod methods;
 pub mod native;
+pub mod process;
 pub mod sandbox;
 pub mod server;
 pub mod storm;
