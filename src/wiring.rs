@@ -104,7 +104,7 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     }
     spawn(ledger.run_sweep());
     spawn(gateway.run_prefetch());
-    spawn(upstream.keep_resolved(config.resolve_interval()));
+    spawn(upstream.run_resolver(config.resolve_interval()));
     Ok(server)
 }
 
