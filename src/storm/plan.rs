@@ -5,7 +5,7 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 use super::random::{Random, TASK_STREAM};
-use crate::sandbox::triggers::{SOLVE_MS_PREFIX, SOLVE_MS_MAX};
+use crate::sandbox::triggers::{SOLVE_MS_MAX, SOLVE_MS_PREFIX};
 
 /// The plan of a storm.
 #[derive(Clone, Debug)]

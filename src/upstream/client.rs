@@ -16,35 +16,13 @@ use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
-use url::Url;
 
 use super::decompress::decompress;
 use super::http::{self, BaseUrl, ErrorKind, ExchangeError};
+use super::options::Options;
 use super::resolver::{PeerOptions, Resolver};
 use crate::gateway::upstream::{SendError, Upstream};
 use crate::native::{Answer, Call, Endpoint, Rate};
-
-/// Settings.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Base address.
-    pub url: Url,
-    /// CA certificates in PEM, instead of the system's.
-    pub ca_file: Option<String>,
-    /// Limit for a new connection.
-    pub connect_timeout: Duration,
-    /// Limit for a whole call other than a submit.
-    pub poll_timeout: Duration,
-    /// Limit for a whole submit.
-    pub submit_timeout: Duration,
-    /// How long a connection may stay idle. Below the upstream's own limit, so that few connections die under a submit,
-    /// which cannot be repeated.
-    pub idle_timeout: Duration,
-    /// Most idle connections.
-    pub connections_idle_max: usize,
-    /// Most bytes of a response body, after decompression.
-    pub answer_bytes_max: usize,
-}
 
 /// Client of the native API with a connection pool. Cheap to clone.
 #[derive(Clone)]

@@ -4,4 +4,5 @@
 pub mod client;
 mod decompress;
 pub mod http;
+pub mod options;
 pub mod resolver;
