@@ -19,6 +19,7 @@
 
 pub mod apps;
 pub mod budget;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
@@ -28,6 +29,7 @@ pub mod ledger;
 pub mod legacy;
 pub mod methods;
 pub mod native;
+pub mod process;
 pub mod sandbox;
 pub mod server;
 pub mod storm;

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
+use crate::process;
 use crate::sandbox::Sandbox;
 use crate::server::connections::Connections;
 use crate::server::lifecycle::{Lifetime, ServeError, Server};
@@ -72,7 +73,11 @@ fn start_runtime(config: &Config) -> Result<Runtime, ServeError> {
 
 /// Builds the gateway and starts its listeners and background tasks.
 fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
-    raise_file_limit();
+    if let Ok(limit) = process::raise_file_limit() {
+        tracing::info!(files = limit, "open files allowed");
+    } else {
+        tracing::warn!("the limit of open files could not be raised");
+    }
     let mut server = new_server(config, registry);
     let url = match config.upstream_url() {
         Some(url) => url,
@@ -99,7 +104,7 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     }
     spawn(ledger.run_sweep());
     spawn(gateway.run_prefetch());
-    spawn(upstream.keep_resolved(config.resolve_interval()));
+    spawn(upstream.run_resolver(config.resolve_interval()));
     Ok(server)
 }
 
@@ -110,16 +115,6 @@ fn embed_sandbox(config: &Config, server: &mut Server) -> Result<Url, ServeError
     let address = server.listen("sandbox", any_port, None, app, Lifetime::Process)?;
     tracing::warn!("upstream.url is not set: the embedded sandbox answers with tokens that begin with SANDBOX");
     Url::parse(&format!("http://{address}")).map_err(|error| ServeError(error.to_string()))
-}
-
-/// Raises the limit of open files as far as the system allows: each connection is an open file, and the usual default of
-/// 1024 is far too low for a server.
-fn raise_file_limit() {
-    if let Ok(limit) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::info!(files = limit, "open files allowed");
-    } else {
-        tracing::warn!("the limit of open files could not be raised");
-    }
 }
 
 fn new_server(config: &Config, registry: &MetricsRegistry) -> Server {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use capgate::domain::{Account, LegacyId, Moment, NativeId, Outcome, Solved};
 use capgate::ledger::{Admit, FlightTicket, NextPrefetch, Options, Pacing, PollReply, PollSource, Table};
 use capgate::methods::{METHODS, Payload};
-use capgate::storm::schedule::Draw;
+use capgate::storm::random::Random;
 
 use crate::documents::assert_generated;
 
@@ -118,11 +118,11 @@ fn simulate(pacing: Pacing, shape: &Shape) -> Measurement {
     };
     let table = Table::new(options);
     let account = Account::new("A").expect("a key");
-    let mut draw = Draw::new(7, 0);
+    let mut random = Random::new(7, 0);
     let (mut now, mut polls, mut delays) = (0, 0, Vec::new());
     for task in 0..WARM_UP + TASKS {
-        let solve_ms = draw.log_normal(shape.median_ms, shape.spread) as u64;
-        let phase_ms = (draw.uniform() * CLIENT_EVERY_MS as f64) as u64;
+        let solve_ms = random.log_normal(shape.median_ms, shape.spread) as u64;
+        let phase_ms = (random.uniform() * CLIENT_EVERY_MS as f64) as u64;
         let (task_polls, delay) = run_task(&table, &account, task, now, solve_ms, phase_ms);
         now += solve_ms + delay;
         if task >= WARM_UP {

@@ -16,7 +16,7 @@ use crate::sandbox;
 use crate::server;
 use crate::server::tls::TlsFiles;
 use crate::telemetry::options::LogOptions;
-use crate::upstream::client;
+use crate::upstream;
 
 /// Listeners and runtime.
 impl Config {
@@ -142,9 +142,9 @@ impl Config {
     }
 
     /// Options of the client that calls the upstream at `url`.
-    pub fn upstream_options(&self, url: Url) -> client::Options {
+    pub fn upstream_options(&self, url: Url) -> upstream::options::Options {
         let upstream = &self.sections.upstream;
-        client::Options {
+        upstream::options::Options {
             url,
             ca_file: non_empty(&upstream.ca_file),
             connect_timeout: upstream.connect_timeout_ms.duration(),

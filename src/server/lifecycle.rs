@@ -17,7 +17,6 @@ use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -26,6 +25,7 @@ use super::connections::Connections;
 use super::handler::Handler;
 use super::listener::Listener;
 use super::options::Options;
+use crate::process::ShutdownSignals;
 
 /// Why the process cannot serve.
 #[derive(Debug)]
@@ -143,13 +143,9 @@ impl Server {
     /// # Errors
     /// If a signal handler cannot be installed.
     pub async fn run_until_shutdown(&mut self) -> Result<(), ServeError> {
-        let no_handler = |error: std::io::Error| ServeError(format!("cannot install a signal handler: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(no_handler)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(no_handler)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut signals = ShutdownSignals::install()
+            .map_err(|error| ServeError(format!("cannot install a signal handler: {error}")))?;
+        signals.recv().await;
         tracing::info!(connections = self.connections.open() as u64, "draining");
         self.ready.store(false, Ordering::Relaxed);
         self.shutdown.send_replace(true);
@@ -162,8 +158,7 @@ impl Server {
                 tracing::warn!(connections, "connections cut off at the end of server.drain_ms");
             }
             // A second signal asks to exit at once.
-            _ = terminate.recv() => tracing::warn!("second signal: not drained"),
-            _ = interrupt.recv() => tracing::warn!("second signal: not drained"),
+            () = signals.recv() => tracing::warn!("second signal: not drained"),
         }
         Ok(())
     }

@@ -1,16 +1,17 @@
-//! A storm against somebody who did not ask for it is an attack: this machine only, unless told twice.
+//! Protects third parties: a storm against a stranger's host is an attack, so any host but this machine needs two
+//! explicit arguments.
 
-/// Whether a host may be stormed. `is_loopback`: every address of the host is one of this machine's own.
+/// Checks whether a host may be targeted. `is_loopback`: every address of the host is a loopback address.
 ///
 /// # Errors
-/// Why not, and how to say that it is meant.
+/// The reason, with the arguments that allow the host.
 pub fn check(host: &str, is_loopback: bool, remote: bool, confirmed: &[String]) -> Result<(), String> {
     if is_loopback || (remote && confirmed.iter().any(|name| name == host)) {
         return Ok(());
     }
     Err(format!(
-        "{host} is not (only) a loopback address, and a storm is for one's own staging deployment. Nothing was sent. If it \
-         is yours, say so twice: --remote --confirm {host}"
+        "{host} has an address that is not a loopback address; nothing was sent. Run a storm only against your own \
+         staging deployment. If {host} is yours, add: --remote --confirm {host}"
     ))
 }
 
@@ -19,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_stormed_unless_told_twice() {
+    fn a_remote_host_needs_both_arguments() {
         let named = |name: &str| vec![name.to_owned()];
         assert!(check("localhost", true, false, &[]).is_ok());
         assert!(check("gate.test", false, false, &[]).is_err());
@@ -28,7 +29,7 @@ mod tests {
         assert!(check("gate.test", false, true, &named("gate.tes")).is_err());
         assert!(check("gate.test", false, true, &named("")).is_err());
         assert!(check("gate.test", false, true, &named("gate.test")).is_ok());
-        let why = check("gate.test", false, true, &[]).expect_err("refused");
-        assert!(why.contains("--remote --confirm gate.test"), "{why}");
+        let error = check("gate.test", false, true, &[]).expect_err("refused");
+        assert!(error.contains("--remote --confirm gate.test"), "{error}");
     }
 }

@@ -1,33 +1,32 @@
-//! What a storm has shown: for programs as JSON, for eyes as text.
+//! The result of a storm, as JSON and as text.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Plan;
-use super::admin::{Calls, POLLS};
-use super::answer::Trouble;
-use super::tally::{Counts, Delays, Tally};
+use super::plan::Plan;
+use super::reply::RequestError;
+use super::tally::{ResultCounts, Tally};
+use super::upstream_calls::{POLL_ENDPOINT, UpstreamCalls};
 
-/// What happened, and under which plan.
+/// The result of a storm.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// What was meant to happen.
+    /// The plan.
     pub plan: Plan,
-    /// What happened.
+    /// The counts.
     pub tally: Tally,
-    /// How long it went on, at most the plan's length.
-    pub length: Duration,
-    /// Whether it was stopped before its end.
-    pub stopped: bool,
-    /// Connections that had died unused, and were replaced.
+    /// How long the storm lasted, at most the planned duration.
+    pub duration: Duration,
+    /// Whether a signal stopped the storm before its end.
+    pub was_stopped: bool,
+    /// Kept connections that the server had closed, and that were replaced.
     pub reconnects: u64,
-    /// Calls that the gateway made upstream, where its admin listener told.
-    pub calls: Option<Calls>,
+    /// The gateway's native calls during the storm, if its admin listener reported them.
+    pub upstream_calls: Option<UpstreamCalls>,
 }
 
-/// A share of two counts; nothing of nothing.
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
     (whole > 0).then(|| part as f64 / whole as f64)
@@ -35,81 +34,80 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 
 impl Summary {
     fn upstream_polls(&self) -> Option<u64> {
-        self.calls.as_ref().map(|calls| calls.get(POLLS).copied().unwrap_or(0))
+        self.upstream_calls.as_ref().map(|calls| calls.get(POLL_ENDPOINT).copied().unwrap_or(0))
     }
 
     fn polls_per_second(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
         let polls = self.tally.polls as f64;
-        polls / self.length.as_secs_f64().max(0.001)
+        polls / self.duration.as_secs_f64().max(0.001)
     }
 
-    /// Upstream polls for each task that was accepted.
+    /// Upstream polls per accepted task.
     fn polls_per_task(&self) -> Option<f64> {
-        ratio(self.upstream_polls()?, self.tally.submits.ok)
+        ratio(self.upstream_polls()?, self.tally.submit_results.ok)
     }
 
-    /// Upstream polls for each poll of a client.
+    /// Upstream polls per poll of a client.
     fn amplification(&self) -> Option<f64> {
         ratio(self.upstream_polls()?, self.tally.polls)
     }
 
-    /// One object. Delays are in milliseconds; what is not known is null.
-    pub fn json(&self) -> Json {
+    /// Returns one object. Delays are in milliseconds; unknown values are null.
+    pub fn to_json(&self) -> Json {
         let tally = &self.tally;
         json!({
             "tasks": self.plan.tasks,
             "clients": self.plan.clients,
-            "seconds": self.length.as_secs_f64(),
-            "stopped": self.stopped,
+            "seconds": self.duration.as_secs_f64(),
+            "stopped": self.was_stopped,
             "submits": {
-                "accepted": tally.submits.ok,
-                "refused": codes(&tally.submits),
-                "errors": troubles(&tally.submits),
+                "accepted": tally.submit_results.ok,
+                "refused": codes_to_json(&tally.submit_results),
+                "errors": request_errors_to_json(&tally.submit_results),
             },
             "polls": tally.polls,
             "polls_per_second": self.polls_per_second(),
             "answers": {
-                "not_ready": tally.counts.not_ready,
-                "ready": tally.counts.ok,
-                "failed": tally.counts.failed,
-                "errors": codes(&tally.counts),
+                "not_ready": tally.poll_results.not_ready,
+                "ready": tally.poll_results.ok,
+                "failed": tally.poll_results.failed,
+                "errors": codes_to_json(&tally.poll_results),
             },
-            "errors": troubles(&tally.counts),
+            "errors": request_errors_to_json(&tally.poll_results),
             "tasks_answered": tally.tasks_answered(),
             "late": tally.late,
             "late_here": tally.late_here,
             "cut_short": tally.cut_short,
             "unsent": tally.unsent,
             "reconnects": self.reconnects,
-            "delay_ms": tally.delay.json(),
-            "answer_ms": tally.answer.json(),
-            "submit_ms": tally.submit.json(),
+            "delay_ms": tally.poll_delays.to_json(),
+            "answer_ms": tally.response_times.to_json(),
+            "submit_ms": tally.submit_delays.to_json(),
             "upstream_polls": self.upstream_polls(),
-            "upstream_calls": self.calls,
+            "upstream_calls": self.upstream_calls,
             "polls_per_task": self.polls_per_task(),
             "amplification": self.amplification(),
-            "ready_to_seen_ms": tally.ready_to_seen().json(),
+            "ready_to_seen_ms": tally.ready_to_seen().to_json(),
         })
     }
 
-    /// Some lines.
-    pub fn text(&self) -> String {
+    /// Returns a few lines for people.
+    pub fn to_text(&self) -> String {
         let tally = &self.tally;
         let mut text = String::new();
-        let mut line = |name: &str, said: String| {
-            let _ = writeln!(text, "{name:<12} {said}");
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<12} {value}");
         };
-        let stopped = if self.stopped { ", stopped before its end" } else { "" };
-        line("storm", format!("{} clients for {:.1} s{stopped}", self.plan.clients, self.length.as_secs_f64()));
-        line(
-            "tasks",
-            format!("{} submitted, {} accepted{}", submits(&tally.submits), tally.submits.ok, errors(&tally.submits)),
-        );
+        let stopped = if self.was_stopped { ", stopped early" } else { "" };
+        line("storm", format!("{} clients for {:.1} s{stopped}", self.plan.clients, self.duration.as_secs_f64()));
+        let submits = &tally.submit_results;
+        line("tasks", format!("{} submitted, {} accepted{}", submits.total(), submits.ok, list_errors(submits)));
         line("", format!("{} answered", tally.tasks_answered()));
         line("polls", format!("{}, {:.1} a second", tally.polls, self.polls_per_second()));
-        let Counts { not_ready, ok, failed, .. } = &tally.counts;
-        line("answers", format!("{not_ready} not ready, {ok} ready, {failed} failed{}", errors(&tally.counts)));
+        let results = &tally.poll_results;
+        let ResultCounts { not_ready, ok, failed, .. } = results;
+        line("answers", format!("{not_ready} not ready, {ok} ready, {failed} failed{}", list_errors(results)));
         line(
             "late",
             format!(
@@ -117,89 +115,83 @@ impl Summary {
                 tally.late, tally.late_here, tally.unsent, tally.cut_short
             ),
         );
-        line("delay", delays(&tally.delay, "from due to answered"));
-        line("answer", delays(&tally.answer, "from sent to answered"));
-        line("submit", delays(&tally.submit, "from due to answered"));
-        match &self.calls {
-            None => line("upstream", "not known: --admin was not given, or did not answer".to_owned()),
+        line("delay", tally.poll_delays.to_text("from due to answered"));
+        line("answer", tally.response_times.to_text("from sent to answered"));
+        line("submit", tally.submit_delays.to_text("from due to answered"));
+        match &self.upstream_calls {
+            None => line("upstream", "not known: --admin is not set, or did not answer".to_owned()),
             Some(calls) => {
                 let calls: Vec<String> = calls.iter().map(|(endpoint, count)| format!("{endpoint} {count}")).collect();
-                line("upstream", if calls.is_empty() { "no call".to_owned() } else { calls.join(", ") });
+                line("upstream", if calls.is_empty() { "no calls".to_owned() } else { calls.join(", ") });
                 if let (Some(per_task), Some(per_poll)) = (self.polls_per_task(), self.amplification()) {
                     line("", format!("{per_task:.2} polls for each task, {per_poll:.4} for each poll of a client"));
                 }
             }
         }
-        if self.plan.solve.is_some() {
-            line("ready", delays(&tally.ready_to_seen(), "from ready upstream to seen by a client"));
+        if self.plan.solve_times.is_some() {
+            line("ready", tally.ready_to_seen().to_text("from ready upstream to seen by a client"));
         }
         text
     }
 }
 
-/// How many submits were tried.
-fn submits(counts: &Counts) -> u64 {
-    counts.ok + counts.not_ready + counts.failed + counts.errors()
-}
-
-/// Codes and how often; `failed` is a poll's word, and not among them.
-fn codes(counts: &Counts) -> Json {
+fn codes_to_json(results: &ResultCounts) -> Json {
     let mut codes: Map<String, Json> =
-        counts.codes.iter().map(|(code, count)| (code.clone(), (*count).into())).collect();
-    if counts.codes_beyond > 0 {
-        codes.insert("others".to_owned(), counts.codes_beyond.into());
+        results.codes.iter().map(|(code, count)| (code.clone(), (*count).into())).collect();
+    if results.other_codes > 0 {
+        codes.insert("others".to_owned(), results.other_codes.into());
     }
     Json::Object(codes)
 }
 
-/// Every trouble and how often.
-fn troubles(counts: &Counts) -> Json {
-    let count = |trouble: Trouble| counts.troubles.get(trouble.label()).copied().unwrap_or(0);
-    Json::Object(Trouble::ALL.iter().map(|trouble| (trouble.label().to_owned(), count(*trouble).into())).collect())
+/// Lists every request error, including those that did not occur.
+fn request_errors_to_json(results: &ResultCounts) -> Json {
+    let count = |label| results.request_errors.get(label).copied().unwrap_or(0);
+    let errors = RequestError::ALL.map(RequestError::label);
+    Json::Object(errors.into_iter().map(|label| (label.to_owned(), count(label).into())).collect())
 }
 
-/// Codes and troubles that there were, to be put behind a list.
-fn errors(counts: &Counts) -> String {
-    let codes = counts.codes.iter().map(|(code, count)| (code.as_str(), *count));
-    let troubles = counts.troubles.iter().map(|(trouble, count)| (*trouble, *count));
-    let beyond = (counts.codes_beyond > 0).then_some(("other codes", counts.codes_beyond));
-    let errors: Vec<String> =
-        codes.chain(beyond).chain(troubles).map(|(name, count)| format!(", {count} {name}")).collect();
-    errors.concat()
-}
-
-fn delays(delays: &Delays, what: &str) -> String {
-    let ms = |share| delays.quantile_ms(share).map(|ms| format!("{ms:.1}"));
-    let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(ms).map(Option::unwrap_or_default);
-    if delays.is_empty() {
-        return format!("{what}: none");
+/// Lists the codes and request errors that occurred, each after a comma.
+fn list_errors(results: &ResultCounts) -> String {
+    let codes = results.codes.iter().map(|(code, count)| (code.as_str(), *count));
+    let other_codes = (results.other_codes > 0).then_some(("other codes", results.other_codes));
+    let request_errors = results.request_errors.iter().map(|(label, count)| (*label, *count));
+    let mut text = String::new();
+    for (name, count) in codes.chain(other_codes).chain(request_errors) {
+        let _ = write!(text, ", {count} {name}");
     }
-    format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max} ms {what}")
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storm::answer::Said;
-    use crate::storm::tally::Times;
-    use crate::storm::tests::plan;
+    use crate::storm::reply::LegacyReply;
+    use crate::storm::tally::Timing;
 
     fn summary() -> Summary {
         let mut tally = Tally::new(4);
-        let times = |done| Times { due: Duration::ZERO, begun: Duration::ZERO, done: Duration::from_millis(done) };
-        tally.submitted(0, times(2), &Ok(Said::Ok("1".to_owned())), None);
-        tally.submitted(1, times(2), &Ok(Said::Code("ERROR_NO_SLOT_AVAILABLE".to_owned())), None);
-        for done in 1..=100 {
-            tally.polled(0, times(done), true, &Ok(Said::NotReady));
+        let timing = |ms| Timing { due: Duration::ZERO, started: Duration::ZERO, ended: Duration::from_millis(ms) };
+        tally.record_submit(0, timing(2), &Ok(LegacyReply::Ok("1".to_owned())), None);
+        tally.record_submit(1, timing(2), &Ok(LegacyReply::Code("ERROR_NO_SLOT_AVAILABLE".to_owned())), None);
+        for ms in 1..=100 {
+            tally.record_poll(0, timing(ms), true, &Ok(LegacyReply::NotReady));
         }
-        tally.polled(0, times(1_000), true, &Err(Trouble::Timeout));
-        let calls = Some(Calls::from([(POLLS.to_owned(), 5), ("createTask".to_owned(), 1)]));
-        Summary { plan: plan(), tally, length: Duration::from_secs(2), stopped: false, reconnects: 0, calls }
+        tally.record_poll(0, timing(1_000), true, &Err(RequestError::Timeout));
+        let upstream_calls = Some(UpstreamCalls::from([(POLL_ENDPOINT.to_owned(), 5), ("createTask".to_owned(), 1)]));
+        Summary {
+            plan: Plan::sample(),
+            tally,
+            duration: Duration::from_secs(2),
+            was_stopped: false,
+            reconnects: 0,
+            upstream_calls,
+        }
     }
 
     #[test]
-    fn the_object_has_every_number() {
-        let json = summary().json();
+    fn the_json_object_has_every_number() {
+        let json = summary().to_json();
         assert_eq!(json["polls"], 101);
         assert_eq!(json["polls_per_second"], 50.5);
         assert_eq!(json["answers"], json!({ "not_ready": 100, "ready": 0, "failed": 0, "errors": {} }));
@@ -212,7 +204,7 @@ mod tests {
         assert_eq!((&json["upstream_polls"], &json["polls_per_task"]), (&json!(5), &json!(5.0)));
         assert_eq!(json["amplification"], json!(5.0 / 101.0));
         assert_eq!(json["ready_to_seen_ms"], Json::Null);
-        let unknown = Summary { calls: None, ..summary() }.json();
+        let unknown = Summary { upstream_calls: None, ..summary() }.to_json();
         assert!(
             ["upstream_polls", "upstream_calls", "polls_per_task", "amplification"]
                 .iter()
@@ -221,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn the_text_tells_the_same() {
-        let text = summary().text();
+    fn the_text_has_the_same_numbers() {
+        let text = summary().to_text();
         for part in [
             "2 submitted, 1 accepted, 1 ERROR_NO_SLOT_AVAILABLE\n",
             "101, 50.5 a second",
@@ -232,6 +224,6 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(Summary { calls: None, ..summary() }.text().contains("not known"));
+        assert!(Summary { upstream_calls: None, ..summary() }.to_text().contains("not known"));
     }
 }

@@ -1,286 +1,235 @@
-//! What happened: counts, and delays counted from when a poll was due.
+//! Counts what happens in a storm, and measures delays from when a request was due.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use serde_json::{Value as Json, json};
+use super::delays::Delays;
+use super::reply::{LegacyReply, RequestError};
 
-use super::answer::{Said, Trouble};
+/// A poll that starts later than this after it was due counts as late: well above the resolution of timers, well below any
+/// interval.
+pub const LATE_AFTER: Duration = Duration::from_millis(10);
 
-/// A poll that begins later than this after it was due is late: well above the grain of timers, well below any interval.
-pub const LATE: Duration = Duration::from_millis(10);
-
-/// Delays, in microseconds up to an hour, each told to three digits, and the longest exactly.
-#[derive(Clone, Debug)]
-pub struct Delays {
-    histogram: Histogram<u64>,
-    micros_max: u64,
-}
-
-impl Delays {
-    /// Longest delay that is told apart, in microseconds: an hour.
-    const MICROS_MAX: u64 = 3_600_000_000;
-
-    /// None yet.
-    ///
-    /// # Panics
-    /// Never: the bounds are constant, which every test here shows.
-    #[expect(clippy::expect_used, reason = "constant bounds; a test builds one")]
-    pub fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, Self::MICROS_MAX, 3).expect("valid bounds");
-        Self { histogram, micros_max: 0 }
-    }
-
-    /// Counts one; above an hour as an hour.
-    pub fn count(&mut self, delay: Duration) {
-        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX).min(Self::MICROS_MAX);
-        self.histogram.saturating_record(micros);
-        self.micros_max = self.micros_max.max(micros);
-    }
-
-    /// How many were counted.
-    pub fn len(&self) -> u64 {
-        self.histogram.len()
-    }
-
-    /// Whether none was.
-    pub fn is_empty(&self) -> bool {
-        self.histogram.is_empty()
-    }
-
-    /// The delay that this share of them does not exceed, in milliseconds; nothing where there are none.
-    pub fn quantile_ms(&self, share: f64) -> Option<f64> {
-        // A bucket's upper end may lie above everything that fell into it.
-        let micros = self.histogram.value_at_quantile(share).min(self.micros_max);
-        #[expect(clippy::cast_precision_loss, reason = "at most an hour in microseconds")]
-        (!self.is_empty()).then(|| micros as f64 / 1_000.0)
-    }
-
-    /// Quantiles under their names, in milliseconds; null where there are none.
-    pub fn json(&self) -> Json {
-        let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(|share| self.quantile_ms(share));
-        if self.is_empty() {
-            return Json::Null;
-        }
-        json!({ "p50": p50, "p90": p90, "p99": p99, "p999": p999, "max": max })
-    }
-
-    fn clear(&mut self) {
-        self.histogram.reset();
-        self.micros_max = 0;
-    }
-}
-
-impl Default for Delays {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// When one poll was due, begun and over.
+/// When a request was due, sent and completed.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// When its schedule says.
+pub struct Timing {
+    /// When the schedule demanded the request.
     pub due: Duration,
-    /// When its client turned to it.
-    pub begun: Duration,
-    /// When it was answered, or given up.
-    pub done: Duration,
+    /// When its client started it.
+    pub started: Duration,
+    /// When its client got a reply or gave up.
+    pub ended: Duration,
 }
 
-/// Answers and troubles.
+/// Results of requests.
 #[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Not ready.
+pub struct ResultCounts {
+    /// Replies that the task is not ready.
     pub not_ready: u64,
-    /// Answered: of submits, accepted.
+    /// Submits that were accepted, or polls that got an answer.
     pub ok: u64,
-    /// No answer will come.
+    /// Polls of failed tasks.
     pub failed: u64,
-    /// Other codes.
+    /// Other error codes.
     pub codes: BTreeMap<String, u64>,
-    /// Codes beyond [`CODES_MAX`].
-    pub codes_beyond: u64,
-    /// Requests without an answer.
-    pub troubles: BTreeMap<&'static str, u64>,
+    /// Replies with a code that is not in `codes`, because [`CODES_MAX`] others are.
+    pub other_codes: u64,
+    /// Requests without a reply, by [`RequestError::label`].
+    pub request_errors: BTreeMap<&'static str, u64>,
 }
 
-/// Most codes that are told apart.
+/// Most codes that are counted separately.
 const CODES_MAX: usize = 64;
 
-impl Counts {
-    fn count(&mut self, said: &Result<Said, Trouble>) {
-        match said {
-            Ok(Said::NotReady) => self.not_ready += 1,
-            Ok(Said::Ok(_)) => self.ok += 1,
-            Ok(Said::Failed) => self.failed += 1,
-            Ok(Said::Code(code)) if self.codes.len() < CODES_MAX || self.codes.contains_key(code) => {
+impl ResultCounts {
+    fn count(&mut self, result: &Result<LegacyReply, RequestError>) {
+        match result {
+            Ok(LegacyReply::NotReady) => self.not_ready += 1,
+            Ok(LegacyReply::Ok(_)) => self.ok += 1,
+            Ok(LegacyReply::Failed) => self.failed += 1,
+            Ok(LegacyReply::Code(code)) if self.codes.len() < CODES_MAX || self.codes.contains_key(code) => {
                 *self.codes.entry(code.clone()).or_insert(0) += 1;
             }
-            Ok(Said::Code(_)) => self.codes_beyond += 1,
-            Err(trouble) => *self.troubles.entry(trouble.label()).or_insert(0) += 1,
+            Ok(LegacyReply::Code(_)) => self.other_codes += 1,
+            Err(error) => *self.request_errors.entry(error.label()).or_insert(0) += 1,
         }
     }
 
-    /// Codes and troubles together.
+    /// Number of all requests.
+    pub fn total(&self) -> u64 {
+        self.ok + self.not_ready + self.failed + self.errors()
+    }
+
+    /// Number of error codes and request errors.
     pub fn errors(&self) -> u64 {
-        self.codes.values().chain(self.troubles.values()).sum::<u64>() + self.codes_beyond
+        self.codes.values().chain(self.request_errors.values()).sum::<u64>() + self.other_codes
     }
 }
 
-/// What happened since the last progress line.
+/// Polls since the last progress line.
 #[derive(Clone, Debug, Default)]
-struct Window {
-    counts: Counts,
-    delay: Delays,
+struct ProgressWindow {
+    results: ResultCounts,
+    delays: Delays,
     late: u64,
 }
 
-/// One task.
 #[derive(Clone, Copy, Debug, Default)]
 struct Task {
-    /// When it is ready upstream, where that is known.
-    ready: Option<Duration>,
-    /// When a client first saw its answer.
-    seen: Option<Duration>,
-    /// Whether a client was told a final answer.
+    /// When the task is ready upstream, if known.
+    ready_at: Option<Duration>,
+    /// When a client first got its answer.
+    seen_at: Option<Duration>,
+    /// Whether a client got a final answer.
     is_final: bool,
 }
 
-/// Everything that is counted. Memory does not grow with the length of a storm.
+/// All counts of a storm. Uses constant memory.
 #[derive(Clone, Debug)]
 pub struct Tally {
     tasks: Vec<Task>,
-    /// Polls that were begun.
+    /// Polls that were started.
     pub polls: u64,
-    /// What they were told.
-    pub counts: Counts,
-    /// Polls begun more than [`LATE`] after they were due.
+    /// Results of the polls that ended.
+    pub poll_results: ResultCounts,
+    /// Polls that were started more than [`LATE_AFTER`] after they were due.
     pub late: u64,
-    /// Those of them whose client was free in time: this machine was too busy, and the server is not to blame.
+    /// Late polls whose client was idle when they were due: this machine was too busy, not the server.
     pub late_here: u64,
-    /// Polls still under way when the storm was stopped.
+    /// Polls in flight when the storm was stopped.
     pub cut_short: u64,
-    /// Polls that were due and never begun, because their client was busy to the end.
+    /// Polls that were due and never started, because their client was busy until the end.
     pub unsent: u64,
-    /// From due to answered; for polls without an answer to when they were given up.
-    pub delay: Delays,
-    /// From begun to answered, of polls that got an answer: what a load generator would say that waits for its server.
-    pub answer: Delays,
-    /// What submits were told.
-    pub submits: Counts,
-    /// From due to answered, of submits.
-    pub submit: Delays,
-    window: Window,
+    /// From due to the reply, or to when the poll was given up.
+    pub poll_delays: Delays,
+    /// From started to the reply, for polls with a reply. A closed-loop load generator would report these.
+    pub response_times: Delays,
+    /// Results of the submits.
+    pub submit_results: ResultCounts,
+    /// From due to the reply, or to when the submit was given up.
+    pub submit_delays: Delays,
+    window: ProgressWindow,
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// Creates an empty tally for a number of tasks.
     pub fn new(tasks: usize) -> Self {
         Self {
             tasks: vec![Task::default(); tasks],
             polls: 0,
-            counts: Counts::default(),
+            poll_results: ResultCounts::default(),
             late: 0,
             late_here: 0,
             cut_short: 0,
             unsent: 0,
-            delay: Delays::new(),
-            answer: Delays::new(),
-            submits: Counts::default(),
-            submit: Delays::new(),
-            window: Window::default(),
+            poll_delays: Delays::new(),
+            response_times: Delays::new(),
+            submit_results: ResultCounts::default(),
+            submit_delays: Delays::new(),
+            window: ProgressWindow::default(),
         }
     }
 
-    /// Counts a submit. `ready`: when its task will be ready upstream, where that is known.
-    pub fn submitted(&mut self, task: usize, times: Times, said: &Result<Said, Trouble>, ready: Option<Duration>) {
-        self.submits.count(said);
-        self.submit.count(times.done.saturating_sub(times.due));
-        if let (Some(task), Ok(Said::Ok(_))) = (self.tasks.get_mut(task), said) {
-            task.ready = ready;
+    /// Records a submit. `ready_at`: when its task will be ready upstream, if known.
+    pub fn record_submit(
+        &mut self,
+        task: usize,
+        timing: Timing,
+        result: &Result<LegacyReply, RequestError>,
+        ready_at: Option<Duration>,
+    ) {
+        self.submit_results.count(result);
+        self.submit_delays.record(timing.ended.saturating_sub(timing.due));
+        if let (Some(task), Ok(LegacyReply::Ok(_))) = (self.tasks.get_mut(task), result) {
+            task.ready_at = ready_at;
         }
     }
 
-    /// Counts a poll. `was_free`: its client was waiting for it to be due.
-    pub fn polled(&mut self, task: usize, times: Times, was_free: bool, said: &Result<Said, Trouble>) {
-        self.begun(times, was_free);
-        self.counts.count(said);
-        self.window.counts.count(said);
-        self.waited(times);
-        if said.is_ok() {
-            self.answer.count(times.done.saturating_sub(times.begun));
+    /// Records a poll that ended. `was_idle`: its client was idle when the poll was due.
+    pub fn record_poll(
+        &mut self,
+        task: usize,
+        timing: Timing,
+        was_idle: bool,
+        result: &Result<LegacyReply, RequestError>,
+    ) {
+        self.record_start(timing, was_idle);
+        self.poll_results.count(result);
+        self.window.results.count(result);
+        self.record_delay(timing);
+        if result.is_ok() {
+            self.response_times.record(timing.ended.saturating_sub(timing.started));
         }
-        let Some(task) = self.tasks.get_mut(task) else { return };
-        if matches!(said, Ok(Said::Ok(_))) {
-            task.seen = Some(task.seen.map_or(times.done, |seen| seen.min(times.done)));
+        let (Some(task), Ok(reply)) = (self.tasks.get_mut(task), result) else { return };
+        if matches!(reply, LegacyReply::Ok(_)) {
+            task.seen_at = Some(task.seen_at.map_or(timing.ended, |seen_at| seen_at.min(timing.ended)));
         }
-        task.is_final |= matches!(said, Ok(Said::Ok(_) | Said::Failed));
+        task.is_final |= reply.is_final();
     }
 
-    /// Counts a poll that was under way when the storm was stopped: it took at least so long.
-    pub fn cut_short(&mut self, times: Times, was_free: bool) {
-        self.begun(times, was_free);
-        self.waited(times);
+    /// Records a poll that was in flight when the storm was stopped. Its delay is a lower bound.
+    pub fn record_cut_short(&mut self, timing: Timing, was_idle: bool) {
+        self.record_start(timing, was_idle);
+        self.record_delay(timing);
         self.cut_short += 1;
     }
 
-    /// Counts a poll that was due and never begun: it would have taken at least so long.
-    pub fn unsent(&mut self, due: Duration, now: Duration) {
-        self.waited(Times { due, begun: now, done: now });
+    /// Records a poll that was due and never started. Its delay is a lower bound.
+    pub fn record_unsent(&mut self, due: Duration, now: Duration) {
+        self.record_delay(Timing { due, started: now, ended: now });
         self.unsent += 1;
     }
 
-    fn begun(&mut self, times: Times, was_free: bool) {
+    fn record_start(&mut self, timing: Timing, was_idle: bool) {
         self.polls += 1;
-        if times.begun.saturating_sub(times.due) > LATE {
+        if timing.started.saturating_sub(timing.due) > LATE_AFTER {
             self.late += 1;
             self.window.late += 1;
-            self.late_here += u64::from(was_free);
+            self.late_here += u64::from(was_idle);
         }
     }
 
-    fn waited(&mut self, times: Times) {
-        let delay = times.done.saturating_sub(times.due);
-        self.delay.count(delay);
-        self.window.delay.count(delay);
+    fn record_delay(&mut self, timing: Timing) {
+        let delay = timing.ended.saturating_sub(timing.due);
+        self.poll_delays.record(delay);
+        self.window.delays.record(delay);
     }
 
-    /// Tasks of which a client was told a final answer.
+    /// Number of tasks with a final answer.
     pub fn tasks_answered(&self) -> usize {
         self.tasks.iter().filter(|task| task.is_final).count()
     }
 
-    /// From ready upstream to first seen by a client, of each task of which both are known.
+    /// From ready upstream to first seen by a client, for each task of which both are known.
     pub fn ready_to_seen(&self) -> Delays {
         let mut delays = Delays::new();
         for task in &self.tasks {
-            if let (Some(ready), Some(seen)) = (task.ready, task.seen) {
-                delays.count(seen.saturating_sub(ready));
+            if let (Some(ready_at), Some(seen_at)) = (task.ready_at, task.seen_at) {
+                delays.record(seen_at.saturating_sub(ready_at));
             }
         }
         delays
     }
 
-    /// A line about what happened since the last one. `over`: how long that was.
-    pub fn progress(&mut self, since_start: Duration, over: Duration) -> String {
-        let Window { counts, delay, late } = &self.window;
-        let ms = |share| delay.quantile_ms(share).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
+    /// Returns a line about the polls since the last call, `window` ago, and resets their counts.
+    pub fn take_progress_line(&mut self, elapsed: Duration, window: Duration) -> String {
+        let ProgressWindow { results, delays, late } = &self.window;
+        let ms = |quantile| delays.quantile_ms(quantile).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
         #[expect(clippy::cast_precision_loss, reason = "polls of one second")]
-        let rate = delay.len() as f64 / over.as_secs_f64().max(0.001);
+        let rate = delays.len() as f64 / window.as_secs_f64().max(0.001);
         let line = format!(
             "{:>5} s  {rate:.0} polls/s  {} not ready, {} ready, {} failed, {} errors  delay p50 {} p99 {} ms  {late} late",
-            since_start.as_secs(),
-            counts.not_ready,
-            counts.ok,
-            counts.failed,
-            counts.errors(),
+            elapsed.as_secs(),
+            results.not_ready,
+            results.ok,
+            results.failed,
+            results.errors(),
             ms(0.5),
             ms(0.99),
         );
-        self.window.counts = Counts::default();
-        self.window.delay.clear();
+        // Clears the histogram in place, because a new one would allocate.
+        self.window.results = ResultCounts::default();
+        self.window.delays.clear();
         self.window.late = 0;
         line
     }
@@ -289,96 +238,105 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storm::plan::Plan;
     use crate::storm::schedule::Schedule;
-    use crate::storm::tests::plan;
 
-    const NOT_READY: Result<Said, Trouble> = Ok(Said::NotReady);
+    const NOT_READY: Result<LegacyReply, RequestError> = Ok(LegacyReply::NotReady);
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
-    /// One client before a server that answers at once, but holds what it gets in the third to fifth second.
+    /// One client and a server that answers at once, but stalls from the third to the fifth second.
     fn storm_with_a_stall() -> Tally {
         let mut tally = Tally::new(1);
-        let mut free = Duration::ZERO;
-        for due in Schedule::new(&super::super::Plan { clients: 1, every: ms(100), ..plan() }, 0) {
+        let mut idle_from = Duration::ZERO;
+        for due in Schedule::new(&Plan { clients: 1, interval: ms(100), ..Plan::sample() }, 0) {
             if due >= ms(10_000) {
                 break;
             }
-            let begun = due.max(free);
-            let held = begun >= ms(3_000) && begun < ms(5_000);
-            free = if held { ms(5_000) } else { begun + ms(1) };
-            tally.polled(0, Times { due, begun, done: free }, begun == due, &NOT_READY);
+            let started = due.max(idle_from);
+            let held = started >= ms(3_000) && started < ms(5_000);
+            idle_from = if held { ms(5_000) } else { started + ms(1) };
+            tally.record_poll(0, Timing { due, started, ended: idle_from }, started == due, &NOT_READY);
         }
         tally
     }
 
     #[test]
-    fn a_stall_delays_every_poll_that_became_due_meanwhile() {
+    fn a_stall_delays_every_poll_that_becomes_due_during_it() {
         let tally = storm_with_a_stall();
         assert!((95..=105).contains(&tally.polls), "{}", tally.polls);
-        // One request was held; twenty were due.
+        // The server held one request, and twenty became due.
         assert!((17..=22).contains(&tally.late), "{}", tally.late);
         assert_eq!(tally.late_here, 0);
-        let quantile = |delays: &Delays, share| delays.quantile_ms(share).expect("some");
-        assert!(quantile(&tally.delay, 0.9) > 500.0 && quantile(&tally.delay, 0.5) < 2.0);
-        // This is what it looks like to one who waits for the answer before looking at the clock.
-        assert!(quantile(&tally.answer, 0.9) < 2.0 && quantile(&tally.answer, 1.0) > 1_800.0);
+        let quantile = |delays: &Delays, quantile| delays.quantile_ms(quantile).expect("some");
+        assert!(quantile(&tally.poll_delays, 0.9) > 500.0 && quantile(&tally.poll_delays, 0.5) < 2.0);
+        // A closed-loop load generator would see one slow response only.
+        assert!(quantile(&tally.response_times, 0.9) < 2.0 && quantile(&tally.response_times, 1.0) > 1_800.0);
     }
 
     #[test]
-    fn what_was_never_answered_is_late_all_the_same() {
+    fn polls_without_a_reply_count_with_their_delay_so_far() {
         let mut tally = Tally::new(1);
-        tally.cut_short(Times { due: ms(1_000), begun: ms(1_000), done: ms(5_000) }, true);
-        tally.unsent(ms(2_000), ms(5_000));
-        tally.unsent(ms(3_000), ms(5_000));
+        tally.record_cut_short(Timing { due: ms(1_000), started: ms(1_000), ended: ms(5_000) }, true);
+        tally.record_unsent(ms(2_000), ms(5_000));
+        tally.record_unsent(ms(3_000), ms(5_000));
         assert_eq!((tally.polls, tally.late, tally.cut_short, tally.unsent), (1, 0, 1, 2));
-        assert_eq!((tally.delay.len(), tally.answer.len()), (3, 0));
-        assert!((tally.delay.quantile_ms(0.5).expect("some") / 3_000.0 - 1.0).abs() < 0.001);
+        assert_eq!((tally.poll_delays.len(), tally.response_times.len()), (3, 0));
+        assert!((tally.poll_delays.quantile_ms(0.5).expect("some") / 3_000.0 - 1.0).abs() < 0.001);
     }
 
     #[test]
-    fn a_late_poll_of_a_free_client_is_this_machines_fault() {
+    fn a_late_poll_of_an_idle_client_is_late_here() {
         let mut tally = Tally::new(1);
-        let times = Times { due: ms(0), begun: ms(11), done: ms(12) };
-        tally.polled(0, times, true, &NOT_READY);
-        tally.polled(0, times, false, &NOT_READY);
-        tally.polled(0, Times { begun: ms(10), ..times }, true, &NOT_READY);
+        let timing = Timing { due: ms(0), started: ms(11), ended: ms(12) };
+        tally.record_poll(0, timing, true, &NOT_READY);
+        tally.record_poll(0, timing, false, &NOT_READY);
+        tally.record_poll(0, Timing { started: ms(10), ..timing }, true, &NOT_READY);
         assert_eq!((tally.late, tally.late_here), (2, 1));
     }
 
     #[test]
     fn a_task_is_seen_when_the_first_of_its_clients_sees_it() {
         let mut tally = Tally::new(4);
-        let ok: Result<Said, Trouble> = Ok(Said::Ok("T".to_owned()));
-        let at = |done| Times { due: ms(0), begun: ms(0), done: ms(done) };
-        tally.submitted(0, at(5), &ok, Some(ms(1_000)));
-        tally.submitted(1, at(5), &ok, Some(ms(1_000)));
-        tally.submitted(2, at(5), &ok, Some(ms(1_000)));
-        tally.submitted(3, at(5), &Err(Trouble::Timeout), Some(ms(1_000)));
-        tally.polled(0, at(1_300), true, &ok);
-        tally.polled(0, at(1_200), true, &ok);
-        tally.polled(1, at(900), true, &ok);
-        tally.polled(2, at(900), true, &Ok(Said::Failed));
-        tally.polled(3, at(900), true, &ok);
+        let ok: Result<LegacyReply, RequestError> = Ok(LegacyReply::Ok("T".to_owned()));
+        let at = |ended| Timing { due: ms(0), started: ms(0), ended: ms(ended) };
+        tally.record_submit(0, at(5), &ok, Some(ms(1_000)));
+        tally.record_submit(1, at(5), &ok, Some(ms(1_000)));
+        tally.record_submit(2, at(5), &ok, Some(ms(1_000)));
+        tally.record_submit(3, at(5), &Err(RequestError::Timeout), Some(ms(1_000)));
+        tally.record_poll(0, at(1_300), true, &ok);
+        tally.record_poll(0, at(1_200), true, &ok);
+        tally.record_poll(1, at(900), true, &ok);
+        tally.record_poll(2, at(900), true, &Ok(LegacyReply::Failed));
+        tally.record_poll(3, at(900), true, &ok);
         let delays = tally.ready_to_seen();
         assert_eq!((delays.len(), delays.quantile_ms(0.5), delays.quantile_ms(1.0)), (2, Some(0.0), Some(200.0)));
         assert_eq!(tally.tasks_answered(), 4);
     }
 
     #[test]
-    fn codes_are_bounded_and_the_progress_line_starts_afresh() {
+    fn codes_are_bounded_and_the_progress_line_resets_its_window() {
         let mut tally = Tally::new(1);
         for code in 0..100 {
-            let times = Times { due: ms(0), begun: ms(0), done: ms(1) };
-            tally.polled(0, times, true, &Ok(Said::Code(format!("ERROR_{code}"))));
+            let timing = Timing { due: ms(0), started: ms(0), ended: ms(1) };
+            tally.record_poll(0, timing, true, &Ok(LegacyReply::Code(format!("ERROR_{code}"))));
         }
-        assert_eq!((tally.counts.codes.len(), tally.counts.codes_beyond, tally.counts.errors()), (64, 36, 100));
-        assert!(
-            tally.progress(ms(1_000), ms(1_000)).contains("100 polls/s  0 not ready, 0 ready, 0 failed, 100 errors")
+        assert_eq!(
+            (tally.poll_results.codes.len(), tally.poll_results.other_codes, tally.poll_results.errors()),
+            (64, 36, 100)
         );
-        assert!(tally.progress(ms(2_000), ms(1_000)).contains(" 0 polls/s  0 not ready, 0 ready, 0 failed, 0 errors"));
+        assert!(
+            tally
+                .take_progress_line(ms(1_000), ms(1_000))
+                .contains("100 polls/s  0 not ready, 0 ready, 0 failed, 100 errors")
+        );
+        assert!(
+            tally
+                .take_progress_line(ms(2_000), ms(1_000))
+                .contains(" 0 polls/s  0 not ready, 0 ready, 0 failed, 0 errors")
+        );
         assert_eq!(tally.polls, 100);
     }
 }

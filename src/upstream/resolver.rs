@@ -1,87 +1,70 @@
-//! Where the upstream is: its addresses, looked up without blocking a thread, kept when a look-up fails.
+//! The upstream's addresses: looked up without blocking a thread, kept if a later look-up fails.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use pingora::upstreams::peer::HttpPeer;
-use url::{Host, Url};
 
-/// Time for one look-up.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+use super::http::BaseUrl;
 
 /// Settings of every connection to the upstream.
 #[derive(Clone, Debug)]
-pub struct PeerSettings {
-    /// For TCP, and again for TCP and TLS together.
+pub struct PeerOptions {
+    /// Limit for TCP, and for TCP and TLS together.
     pub connect_timeout: Duration,
-    /// For each read and write; the call has a deadline of its own above it.
-    pub step_timeout: Duration,
-    /// For which a connection may stay unused in the pool.
+    /// Limit for each read and write. The whole call has its own deadline.
+    pub io_timeout: Duration,
+    /// How long a connection may stay idle in the pool.
     pub idle_timeout: Duration,
 }
 
-/// The upstream's peers, one for each of its addresses. Peers are built from socket addresses only, since Pingora's
-/// own look-up blocks its thread and panics when it fails.
+/// One peer for each address of the upstream.
 #[derive(Debug)]
-pub struct Peers {
-    host: String,
-    port: u16,
-    tls: bool,
-    settings: PeerSettings,
-    known: RwLock<Vec<Arc<HttpPeer>>>,
-    turn: AtomicUsize,
+pub struct Resolver {
+    base: BaseUrl,
+    options: PeerOptions,
+    peers: RwLock<Vec<Arc<HttpPeer>>>,
+    /// Counts selections, to rotate the peers.
+    selections: AtomicUsize,
 }
 
-impl Peers {
-    /// The peers of an http(s) URL with a host.
-    pub fn new(url: &Url, settings: PeerSettings) -> Self {
-        let host = match url.host() {
-            Some(Host::Ipv6(address)) => address.to_string(),
-            Some(host) => host.to_string(),
-            None => String::new(),
-        };
-        let tls = url.scheme() == "https";
-        let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
-        Self { host, port, tls, settings, known: RwLock::default(), turn: AtomicUsize::new(0) }
+impl Resolver {
+    /// Creates a resolver that knows no address yet.
+    pub fn new(base: BaseUrl, options: PeerOptions) -> Self {
+        Self { base, options, peers: RwLock::default(), selections: AtomicUsize::new(0) }
     }
 
-    /// Up to `count` peers to try, a different one first each time. Looks the name up when nothing is known yet.
-    pub async fn pick(&self, count: usize) -> Vec<Arc<HttpPeer>> {
-        let mut known = self.known();
-        if known.is_empty() {
+    /// Returns up to `count` peers in the order in which to try them, and starts with the next peer each time. Looks the
+    /// name up if no address is known.
+    pub async fn select(&self, count: usize) -> Vec<Arc<HttpPeer>> {
+        let mut peers = self.peers.read().clone();
+        if peers.is_empty() {
             self.refresh().await;
-            known = self.known();
+            peers.clone_from(&self.peers.read());
         }
-        let length = known.len().max(1);
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % length;
-        known.rotate_left(first);
-        known.truncate(count);
-        known
+        let first = self.selections.fetch_add(1, Ordering::Relaxed) % peers.len().max(1);
+        peers.rotate_left(first);
+        peers.truncate(count);
+        peers
     }
 
-    /// Looks the name up again, for ever.
-    pub async fn keep_fresh(self: Arc<Self>, every: Duration) {
+    /// Looks the name up periodically. Never returns.
+    pub async fn run_refresh(self: Arc<Self>, period: Duration) {
         loop {
             self.refresh().await;
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(period).await;
         }
     }
 
-    /// Looks the name up once. What was known stays when that fails: an upstream that can be reached is not lost to a
-    /// name server that cannot.
+    /// Looks the name up once. Keeps the known peers if that fails: they may be reachable although the name server is not.
     async fn refresh(&self) {
-        let looked_up =
-            tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((self.host.as_str(), self.port))).await;
-        let mut addresses: Vec<SocketAddr> = match looked_up {
-            Ok(Ok(addresses)) => addresses.collect(),
-            Ok(Err(error)) => {
+        let mut addresses = match self.base.look_up().await {
+            Ok(addresses) => addresses,
+            Err(error) => {
                 tracing::warn!(kind = error.kind().to_string(), "upstream name not resolved");
-                return;
-            }
-            Err(_) => {
-                tracing::warn!("upstream name not resolved in time");
                 return;
             }
         };
@@ -90,26 +73,18 @@ impl Peers {
         if addresses.is_empty() {
             return;
         }
-        let known = self.known();
-        // A peer that stays keeps its place in the connection pool, whatever its place in the answer.
-        let peers = addresses.iter().map(|address| {
-            let same = known.iter().find(|peer| peer._address.as_inet() == Some(address));
-            same.map_or_else(|| Arc::new(self.peer(*address)), Arc::clone)
-        });
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = peers.collect();
+        // Pingora's pool compares peers by value, so new peers find the idle connections of the old ones.
+        let peers = addresses.into_iter().map(|address| Arc::new(self.new_peer(address))).collect();
+        *self.peers.write() = peers;
     }
 
-    fn known(&self) -> Vec<Arc<HttpPeer>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn peer(&self, address: SocketAddr) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, self.tls, self.host.clone());
-        peer.options.connection_timeout = Some(self.settings.connect_timeout);
-        peer.options.total_connection_timeout = Some(self.settings.connect_timeout);
-        peer.options.read_timeout = Some(self.settings.step_timeout);
-        peer.options.write_timeout = Some(self.settings.step_timeout);
-        peer.options.idle_timeout = Some(self.settings.idle_timeout);
+    fn new_peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = self.base.to_peer(address);
+        peer.options.connection_timeout = Some(self.options.connect_timeout);
+        peer.options.total_connection_timeout = Some(self.options.connect_timeout);
+        peer.options.read_timeout = Some(self.options.io_timeout);
+        peer.options.write_timeout = Some(self.options.io_timeout);
+        peer.options.idle_timeout = Some(self.options.idle_timeout);
         peer
     }
 }

@@ -1,201 +1,166 @@
-//! `capgate storm`: sends the load that [`crate::storm`] plans, and tells what came of it.
+//! Runs a storm: sends the planned load and measures it. The only part of [`crate::storm`] that does I/O.
 
-mod client;
 mod connection;
+mod load;
+mod progress;
+mod target;
 
 use std::fmt;
-use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use url::Url;
 
-use self::client::Storm;
-use self::connection::{Line, NoSite, Site, Terms};
-use crate::storm::Plan;
-use crate::storm::admin::{Calls, calls, since};
-use crate::storm::answer::Trouble;
+use self::connection::ClientConnection;
+use self::load::Storm;
+use self::progress::{print_progress, wait_with_progress};
+use self::target::{Target, TargetError, TargetPolicy};
+use crate::process::{ShutdownSignals, raise_file_limit};
+use crate::storm::plan::Plan;
+use crate::storm::reply::RequestError;
 use crate::storm::summary::Summary;
+use crate::storm::upstream_calls::{self, UpstreamCalls};
 
 /// Settings.
 #[derive(Clone)]
-pub struct Options {
-    /// What shall happen.
+pub struct StormOptions {
+    /// The plan.
     pub plan: Plan,
-    /// The legacy service: its base address.
+    /// Base address of the legacy service.
     pub target: Url,
     /// The gateway's admin listener.
     pub admin: Option<Url>,
-    /// The key of every request.
+    /// Key of every request.
     pub key: String,
-    /// For a whole request.
+    /// Limit for a whole request.
     pub timeout: Duration,
-    /// Whether a client keeps its connection between its polls.
+    /// Whether a client keeps its connection between polls.
     pub keeps_connections: bool,
-    /// Whether hosts that are not this machine may be stormed at all …
+    /// Whether hosts other than this machine are allowed if confirmed.
     pub remote: bool,
-    /// … and which ones.
+    /// Confirmed host names.
     pub confirmed: Vec<String>,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// Without the key.
-impl fmt::Debug for Options {
+/// Omits the key.
+impl fmt::Debug for StormOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("StormOptions").field("plan", &self.plan).finish_non_exhaustive()
     }
 }
 
-/// Why there was no storm.
+/// Why there is no summary.
 #[derive(Debug)]
 pub enum StormError {
     /// The arguments are refused; nothing was sent.
     Refused(String),
-    /// It could not be.
+    /// The storm failed.
     Failed(String),
 }
 
 impl fmt::Display for StormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(why) | Self::Failed(why)) = self;
-        f.write_str(why)
+        let (Self::Refused(reason) | Self::Failed(reason)) = self;
+        f.write_str(reason)
     }
 }
 
 impl std::error::Error for StormError {}
 
-impl From<NoSite> for StormError {
-    fn from(none: NoSite) -> Self {
-        match none {
-            NoSite::Refused(why) => Self::Refused(why),
-            NoSite::Unresolved(why) => Self::Failed(why),
+impl From<TargetError> for StormError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Refused(reason) => Self::Refused(reason),
+            TargetError::Unresolved(reason) => Self::Failed(reason),
         }
     }
 }
 
-/// Lets it storm until the plan's end, or until SIGINT or SIGTERM.
+/// Runs a storm until its end, or until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When a host is refused or not found, the admin listener tells nothing, or no task was accepted.
-pub fn run(options: Options) -> Result<Summary, StormError> {
-    let failed = |error: std::io::Error| StormError::Failed(format!("no runtime: {error}"));
+/// If a host is refused or not found, the admin listener does not answer, or no task is accepted.
+pub fn run(options: StormOptions) -> Result<Summary, StormError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(options.threads.max(1)).enable_all().build().map_err(failed)?;
-    let summary = runtime.block_on(storm(options));
+    let runtime = builder
+        .worker_threads(options.threads.max(1))
+        .enable_all()
+        .build()
+        .map_err(|error| StormError::Failed(format!("cannot start the runtime: {error}")))?;
+    let summary = runtime.block_on(run_storm(options));
     runtime.shutdown_background();
     summary
 }
 
-async fn storm(options: Options) -> Result<Summary, StormError> {
-    let Options { plan, target, admin, key, timeout, keeps_connections, remote, confirmed, .. } = options;
-    let terms = Terms { remote, confirmed: &confirmed, timeout, keeps_connections };
-    // Both are checked before either hears anything.
-    let site = Site::find(&target, &terms).await?;
+async fn run_storm(options: StormOptions) -> Result<Summary, StormError> {
+    let StormOptions { plan, target, admin, key, timeout, keeps_connections, remote, confirmed, threads: _ } = options;
+    let policy = TargetPolicy { remote, confirmed: &confirmed, timeout, keeps_connections };
+    // Both hosts are checked before anything is sent to either.
+    let target = Target::resolve(&target, &policy).await?;
     let admin = match admin {
-        Some(url) => Some(Site::find(&url, &terms).await?),
+        Some(url) => Some(Target::resolve(&url, &policy).await?),
         None => None,
     };
-    let before = match &admin {
-        Some(admin) => Some(read_calls(admin).await.map_err(StormError::Failed)?),
+    let calls_before = match &admin {
+        Some(admin) => Some(fetch_upstream_calls(admin).await.map_err(StormError::Failed)?),
         None => None,
     };
-    allow_files(plan.clients);
-    let mut told = ToldToStop::new().map_err(|error| StormError::Failed(format!("no signal handler: {error}")))?;
-    let storm = Storm::new(plan, site, key);
-    let mut running = JoinSet::new();
+    raise_file_limit_for(plan.clients);
+    let mut signals = ShutdownSignals::install()
+        .map_err(|error| StormError::Failed(format!("cannot install a signal handler: {error}")))?;
+    let storm = Storm::new(plan, target, key);
+    let mut clients = JoinSet::new();
     for task in 0..storm.plan.tasks {
-        running.spawn(Arc::clone(&storm).submit(task));
+        clients.spawn(Arc::clone(&storm).submit(task));
     }
     for client in 0..storm.plan.clients {
-        running.spawn(Arc::clone(&storm).poll(client));
+        clients.spawn(Arc::clone(&storm).poll(client));
     }
-    watch(&storm, &mut running, &mut told).await;
-    let length = storm.elapsed().min(storm.plan.length);
-    let mut calls = None;
-    if let (Some(admin), Some(before)) = (&admin, before) {
-        match read_calls(admin).await {
-            Ok(after) => calls = Some(since(&before, &after)),
-            Err(why) => say(&format!("capgate: {why}\n")),
+    wait_with_progress(&storm, &mut clients, &mut signals).await;
+    let duration = storm.elapsed().min(storm.plan.duration);
+    let mut upstream_calls = None;
+    if let (Some(admin), Some(before)) = (&admin, calls_before) {
+        match fetch_upstream_calls(admin).await {
+            Ok(after) => upstream_calls = Some(upstream_calls::difference(&before, &after)),
+            Err(error) => print_progress(&format!("capgate: {error}\n")),
         }
     }
     let tally = storm.tally.lock().clone();
-    let stopped = storm.is_stopped();
-    if tally.submits.ok == 0 && !stopped {
-        let codes: Vec<&str> = tally.submits.codes.keys().map(String::as_str).collect();
-        let troubles: Vec<&str> = tally.submits.troubles.keys().copied().collect();
-        let why = [codes, troubles].concat().join(", ");
-        return Err(StormError::Failed(format!("no task was accepted, so there was nothing to poll: {why}")));
+    let was_stopped = storm.is_stopped();
+    if tally.submit_results.ok == 0 && !was_stopped {
+        let codes = tally.submit_results.codes.keys().map(String::as_str);
+        let errors: Vec<&str> = codes.chain(tally.submit_results.request_errors.keys().copied()).collect();
+        let errors = errors.join(", ");
+        return Err(StormError::Failed(format!("no task was accepted, so there was nothing to poll: {errors}")));
     }
-    Ok(Summary { plan: storm.plan.clone(), tally, length, stopped, reconnects: storm.site.reconnects(), calls })
+    let reconnects = storm.target.reconnects();
+    Ok(Summary { plan: storm.plan.clone(), tally, duration, was_stopped, reconnects, upstream_calls })
 }
 
-/// Waits until all are done, with a line about each second.
-async fn watch(storm: &Storm, running: &mut JoinSet<()>, told: &mut ToldToStop) {
-    const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-    let in_place = std::io::stderr().is_terminal();
-    let mut progress = tokio::time::interval(PROGRESS_EVERY);
-    progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    progress.tick().await;
-    let mut last = storm.elapsed();
-    loop {
-        tokio::select! {
-            () = told.wait() => storm.stop(),
-            _ = progress.tick() => {
-                let now = storm.elapsed();
-                let line = storm.tally.lock().progress(now, now.saturating_sub(last));
-                last = now;
-                // Over the line before, and whatever of it is longer.
-                say(&if in_place { format!("\r{line}\x1b[K") } else { format!("{line}\n") });
-            }
-            one = running.join_next() => if one.is_none() { break },
-        }
-    }
-    if in_place {
-        say("\n");
-    }
-}
-
-/// Writes to standard error. One who closed it does not want to know.
-fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-async fn read_calls(admin: &Site) -> Result<Calls, String> {
-    let told = match admin.header("/metrics", None) {
-        Ok(header) => Line::default().ask(admin, &header, None).await.map_err(Trouble::label),
-        Err(_) => Err("write"),
+async fn fetch_upstream_calls(admin: &Target) -> Result<UpstreamCalls, String> {
+    let fetch = async {
+        let request = admin.request("/metrics", None)?;
+        ClientConnection::default().send(admin, &request, None).await
     };
-    let told = told.map_err(|why| format!("--admin: /metrics could not be read: {why}"))?;
-    Ok(calls(&String::from_utf8_lossy(&told.body)))
+    match fetch.await.map_err(RequestError::label) {
+        Ok(reply) => Ok(upstream_calls::parse(&String::from_utf8_lossy(&reply.body))),
+        Err(error) => Err(format!("--admin: /metrics could not be read: {error}")),
+    }
 }
 
-/// Each client has a connection, which is an open file.
-fn allow_files(clients: usize) {
-    /// For everything else that is open.
-    const BESIDES: u64 = 64;
-    let needed = u64::try_from(clients).unwrap_or(u64::MAX).saturating_add(BESIDES);
-    if let Ok(limit) = rlimit::increase_nofile_limit(u64::MAX)
+/// Raises the limit of open files, and warns if it is too low for the connections of all clients.
+fn raise_file_limit_for(clients: usize) {
+    /// Files other than connections.
+    const OTHER_FILES: u64 = 64;
+    let needed = u64::try_from(clients).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if let Ok(limit) = raise_file_limit()
         && limit < needed
     {
-        say(&format!("capgate: {clients} clients need more open files than the {limit} allowed (ulimit -n)\n"));
-    }
-}
-
-/// SIGINT and SIGTERM.
-struct ToldToStop(Signal, Signal);
-
-impl ToldToStop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
+        print_progress(&format!(
+            "capgate: {clients} clients need more open files than the {limit} allowed (ulimit -n)\n"
+        ));
     }
 }

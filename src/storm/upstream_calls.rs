@@ -1,16 +1,16 @@
-//! What the gateway's own metrics say of the calls that it made.
+//! The gateway's native calls, as its own metrics count them.
 
 use std::collections::BTreeMap;
 
 /// Native calls by endpoint.
-pub type Calls = BTreeMap<String, u64>;
+pub type UpstreamCalls = BTreeMap<String, u64>;
 
-/// The endpoint whose calls are polls.
-pub const POLLS: &str = "getTaskResult";
+/// The endpoint of polls.
+pub const POLL_ENDPOINT: &str = "getTaskResult";
 
-/// Reads the calls out of `/metrics`, whatever their results were.
-pub fn calls(metrics: &str) -> Calls {
-    let mut calls = Calls::new();
+/// Parses the calls from `/metrics` and sums them over their results.
+pub fn parse(metrics: &str) -> UpstreamCalls {
+    let mut calls = UpstreamCalls::new();
     for line in metrics.lines() {
         let Some((labels, count)) =
             line.strip_prefix("capgate_upstream_calls_total{").and_then(|rest| rest.rsplit_once("} "))
@@ -25,8 +25,8 @@ pub fn calls(metrics: &str) -> Calls {
     calls
 }
 
-/// What was called since. A gateway that was restarted meanwhile begins at zero.
-pub fn since(before: &Calls, after: &Calls) -> Calls {
+/// Subtracts earlier counts. A gateway that restarted in between counts from zero again, which gives zero at least.
+pub fn difference(before: &UpstreamCalls, after: &UpstreamCalls) -> UpstreamCalls {
     let earlier = |endpoint: &String| before.get(endpoint).copied().unwrap_or(0);
     after.iter().map(|(endpoint, count)| (endpoint.clone(), count.saturating_sub(earlier(endpoint)))).collect()
 }
@@ -37,15 +37,15 @@ mod tests {
 
     #[test]
     fn calls_are_summed_over_their_results() {
-        let before = calls("capgate_upstream_calls_total{endpoint=\"getTaskResult\",result=\"ok\"} 5\n");
-        let after = calls(
+        let before = parse("capgate_upstream_calls_total{endpoint=\"getTaskResult\",result=\"ok\"} 5\n");
+        let after = parse(
             "# TYPE capgate_upstream_calls_total counter\n\
              capgate_upstream_calls_total{endpoint=\"createTask\",result=\"ok\"} 3\n\
              capgate_upstream_calls_total{endpoint=\"getTaskResult\",result=\"ok\"} 9\n\
              capgate_upstream_calls_total{endpoint=\"getTaskResult\",result=\"timeout\"} 2\n\
              capgate_upstream_calls_total{odd} many\ncapgate_records 1\n",
         );
-        let expected = [("createTask".to_owned(), 3), (POLLS.to_owned(), 6)];
-        assert_eq!(since(&before, &after), Calls::from(expected));
+        let expected = [("createTask".to_owned(), 3), (POLL_ENDPOINT.to_owned(), 6)];
+        assert_eq!(difference(&before, &after), UpstreamCalls::from(expected));
     }
 }

@@ -1,0 +1,61 @@
+//! The command line: one file per command.
+
+mod check;
+mod config_file;
+mod output;
+mod run;
+mod sandbox;
+mod storm;
+mod translate;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Compatibility gateway: the legacy 2captcha API (in.php, res.php) in front of uCaptcha's native JSON API.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Omits the values, which may contain keys.
+impl fmt::Debug for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arguments").finish_non_exhaustive()
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 success, or stopped by SIGTERM or SIGINT; 1 could not serve, or the storm failed; 2 invalid arguments, or \
+a refused target; 78 invalid configuration.
+Every configuration key can be set in the environment as CAPGATE_<SECTION>_<KEY>.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run(run::Run),
+    /// Check the configuration and exit.
+    Check(check::Check),
+    /// Run the sandbox alone: a stand-in for the native API.
+    Sandbox(sandbox::Sandbox),
+    /// Show how the gateway handles a request, without sending anything.
+    Translate(translate::Translate),
+    /// Send a poll storm to a staging deployment and report how the deployment handled it.
+    Storm(storm::Storm),
+}
+
+impl Arguments {
+    /// Runs the command. `environment` contains every variable of the process, so that nothing else reads them.
+    pub fn run(self, environment: impl Iterator<Item = (String, String)>) -> ExitCode {
+        match self.command {
+            Command::Run(command) => command.run(environment),
+            Command::Check(command) => command.run(environment),
+            Command::Sandbox(command) => command.run(environment),
+            Command::Translate(command) => command.run(environment),
+            Command::Storm(command) => command.run(environment),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Output and exit codes of the commands.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use crate::server::lifecycle::ServeError;
+
+/// Invalid configuration: `EX_CONFIG` of `sysexits.h`.
+pub(super) const EXIT_CONFIG: u8 = 78;
+/// Failure, for example an address that is in use.
+pub(super) const EXIT_FAILURE: u8 = 1;
+/// Invalid arguments, as clap exits.
+pub(super) const EXIT_ARGUMENTS: u8 = 2;
+
+/// Prints the result of a command, or its error.
+#[expect(clippy::print_stdout, reason = "the output of a command that is not a server")]
+pub(super) fn print_result<E: Display>(result: &Result<String, E>, error_code: impl FnOnce(&E) -> u8) -> ExitCode {
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            print_message(error);
+            ExitCode::from(error_code(error))
+        }
+    }
+}
+
+/// Prints a message to standard error.
+pub(super) fn print_message(message: impl Display) {
+    eprintln!("capgate: {message}");
+}
+
+/// Exit code of a server that ended. Prints its error.
+pub(super) fn exit_code(result: Result<(), ServeError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_message(error);
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}

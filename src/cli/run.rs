@@ -1,0 +1,24 @@
+//! `capgate run`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::config_file::ConfigFile;
+use super::output::exit_code;
+use crate::wiring;
+
+#[derive(Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Run {
+    pub(super) fn run(self, environment: impl Iterator<Item = (String, String)>) -> ExitCode {
+        match self.file.load(environment) {
+            Ok(config) => exit_code(wiring::run(&config)),
+            Err(code) => code,
+        }
+    }
+}
