@@ -1,21 +1,20 @@
-//! capgate: a compatibility gateway. Downstream it speaks the legacy 2captcha HTTP API (`in.php`, `res.php`), upstream
-//! the native uCaptcha JSON API. An integration that was written against 2captcha changes its host name and nothing
-//! else.
+//! capgate: a compatibility gateway. Downstream it speaks the legacy 2captcha HTTP API (`in.php`, `res.php`), upstream the
+//! native uCaptcha JSON API. An integration that was written against 2captcha changes its host name and nothing else.
 //!
 //! The life of one poll:
 //!
 //! | step | from → to | where | pure? |
 //! |---|---|---|---|
-//! | 1 | HTTP session → [`http::Inbound`] | [`server`] | I/O |
-//! | 2 | `Inbound` → [`legacy::Form`]: what was said | [`legacy::form`] | yes |
-//! | 3 | `Form` → [`legacy::Request`]: what was meant, and how to answer | [`legacy`] | yes |
-//! | 4 | account, id, now → [`ledger::Admit`] | [`ledger::Table`] | yes |
-//! | 5 | [`domain::TaskRef`] → [`native::Call`] (only the leader of a flight) | [`native::call`] | yes |
-//! | 6 | `Call` → [`native::Answer`] | [`server`] | I/O |
-//! | 7 | `Answer` → [`domain::Outcome`] or [`domain::Failure`]: settles the record, told to every follower | [`native::answer`] | yes |
+//! | 1 | bytes → [`http::Inbound`] | [`server`] | no |
+//! | 2 | `Inbound` → [`legacy::Form`]: the parameters, wherever the client put them | [`legacy::form`] | yes |
+//! | 3 | `Form` → [`legacy::Request`]: account, operation, and the style of the answer | [`legacy`] | yes |
+//! | 4 | account, id, now → [`ledger::Admit`]: what the ledger decides | [`ledger`] | yes |
+//! | 5 | [`domain::TaskRef`] → [`native::Call`], by the leader of a flight | [`native::call`] | yes |
+//! | 6 | `Call` → [`native::Answer`], within the budget | [`gateway`], [`upstream`] | no |
+//! | 7 | `Answer` → [`domain::Outcome`] or [`domain::Failure`]; settles the record, every follower gets it | [`native::answer`] | yes |
 //! | 8 | outcome and style → [`legacy::Reply`], once per client | [`legacy`] | yes |
 //!
-//! [`gateway`] puts the steps together. `docs/ARCHITECTURE.md` has the map and the invariants.
+//! [`gateway`] connects the steps. `docs/ARCHITECTURE.md` has the map and the invariants.
 
 pub mod apps;
 pub mod budget;

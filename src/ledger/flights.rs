@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use super::table::Table;
 use super::types::{FlightReceiver, FlightTicket, NextPrefetch, PollResult};
@@ -36,11 +37,12 @@ impl Flights {
         let FlightTicket { task, flight, receiver } = ticket;
         let guard = FlightGuard { flights: self.clone(), id, flight, result: Err(Failure::Unavailable) };
         let polled = poll(task);
-        #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that started it")]
-        tokio::spawn(async move {
+        let flying = async move {
             let mut guard = guard;
             guard.result = polled.await;
-        });
+        };
+        #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that started it")]
+        tokio::spawn(flying.instrument(tracing::info_span!("flight", task = id.0, flight)));
         receiver
     }
 

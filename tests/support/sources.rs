@@ -111,10 +111,12 @@ impl ImportGraph {
     }
 }
 
-/// All paths in code that may name a module: `use` trees, expanded, and paths in expressions and types.
+/// All paths in code that may name a module: `use` trees, expanded, and paths in expressions and types. A visibility such
+/// as `pub(in crate::legacy)` imports nothing.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
-    let mut rest = code;
+    let code = code.replace("pub(in crate::", "pub(in ");
+    let mut rest = code.as_str();
     while let Some(at) = rest.find(|c: char| c.is_alphabetic() || c == '_') {
         let word_start = &rest[at..];
         let tree = path_tree(word_start);
@@ -141,7 +143,7 @@ fn path_tree(text: &str) -> &str {
             for (at, c) in text[end + 2..].char_indices() {
                 depth += i32::from(c == '{') - i32::from(c == '}');
                 if depth == 0 {
-                    return &text[..end + 2 + at + 1];
+                    return &text[..=end + 2 + at];
                 }
             }
             return text;
