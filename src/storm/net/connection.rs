@@ -25,8 +25,8 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// Sends a request and reads the response within the target's time limit. A GET is sent once more on a new connection
-    /// if the kept one died before any response, as HTTP clients do. A form is sent at most once.
+    /// Sends a request and reads the response within the target's time limit. A GET is sent once more on a new
+    /// connection if the kept one died before any response, as HTTP clients do. A form is sent at most once.
     ///
     /// # Errors
     /// If there is no whole response, or its status is not 200.
@@ -105,8 +105,8 @@ mod tests {
 
     const REPLY: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
 
-    /// Starts a server that writes `responses` to each connection, one for each request, and then closes it. Returns the
-    /// server's target, and the number of requests that it received.
+    /// Starts a server that writes `responses` to each connection, one for each request, and then closes it. Returns
+    /// the server's target, and the number of requests that it received.
     async fn serve(responses: &'static [&'static [u8]]) -> (Target, Arc<AtomicU64>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = Url::parse(&format!("http://{}", listener.local_addr().expect("an address"))).expect("a URL");
