@@ -12,8 +12,8 @@ pub struct ShutdownSignals {
 }
 
 impl ShutdownSignals {
-    /// Installs the handlers. From then on these signals do not end the process by themselves. Must be called in a tokio
-    /// runtime.
+    /// Installs the handlers. From then on these signals do not end the process by themselves. Must be called in a
+    /// tokio runtime.
     ///
     /// # Errors
     /// If a handler cannot be installed.
@@ -30,8 +30,8 @@ impl ShutdownSignals {
     }
 }
 
-/// Raises the limit of open files as far as the system allows and returns the new limit. Each connection is an open file,
-/// and the usual default of 1024 is too low for thousands of connections.
+/// Raises the limit of open files as far as the system allows and returns the new limit. Each connection is an open
+/// file, and the usual default of 1024 is too low for thousands of connections.
 ///
 /// # Errors
 /// If the limit cannot be read or raised.

@@ -29,8 +29,8 @@ impl fmt::Debug for Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, or stopped by SIGTERM or SIGINT; 1 could not serve, or the storm failed; 2 invalid arguments, or \
-a refused target; 78 invalid configuration.
+Exit codes: 0 success, or stopped by SIGTERM or SIGINT; 1 could not serve, or the storm failed; 2 invalid arguments, \
+or a refused target; 78 invalid configuration.
 Every configuration key can be set in the environment as CAPGATE_<SECTION>_<KEY>.";
 
 #[derive(Subcommand)]

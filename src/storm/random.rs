@@ -4,8 +4,8 @@ use std::f64::consts::TAU;
 
 use crate::sandbox::splitmix64;
 
-/// First stream of the tasks. Tasks and clients have separate streams, so that the number of clients does not change the
-/// tasks.
+/// First stream of the tasks. Tasks and clients have separate streams, so that the number of clients does not change
+/// the tasks.
 pub const TASK_STREAM: u64 = 0;
 /// First stream of the clients.
 pub const CLIENT_STREAM: u64 = 1 << 32;

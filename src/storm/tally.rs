@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::delays::Delays;
 use super::reply::{LegacyReply, RequestError};
 
-/// A poll that starts later than this after it was due counts as late: well above the resolution of timers, well below any
-/// interval.
+/// A poll that starts later than this after it was due counts as late: well above the resolution of timers, well below
+/// any interval.
 pub const LATE_AFTER: Duration = Duration::from_millis(10);
 
 /// When a request was due, sent and completed.

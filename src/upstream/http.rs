@@ -1,7 +1,7 @@
 //! HTTP over Pingora's client sessions: one request and its whole, bounded response on a connection.
 //!
-//! The caller keeps the connections and decides whether a request may be repeated. The caller also limits the time of an
-//! exchange, except for the name look-up.
+//! The caller keeps the connections and decides whether a request may be repeated. The caller also limits the time of
+//! an exchange, except for the name look-up.
 
 use std::io;
 use std::net::SocketAddr;
@@ -117,8 +117,8 @@ impl BaseUrl {
         }
     }
 
-    /// Builds a peer for one of the host's addresses. A socket address, not a name, because Pingora's own look-up blocks
-    /// its thread and panics if it fails.
+    /// Builds a peer for one of the host's addresses. A socket address, not a name, because Pingora's own look-up
+    /// blocks its thread and panics if it fails.
     pub fn to_peer(&self, address: SocketAddr) -> HttpPeer {
         HttpPeer::new(address, self.tls, self.host.clone())
     }

@@ -1,5 +1,5 @@
-//! The HTTP client, on Pingora's connectors: [`client`] sends native calls over pooled connections; `capgate storm` uses
-//! [`http`] without a pool.
+//! The HTTP client, on Pingora's connectors: [`client`] sends native calls over pooled connections; `capgate storm`
+//! uses [`http`] without a pool.
 
 pub mod client;
 mod decompress;

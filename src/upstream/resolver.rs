@@ -37,8 +37,8 @@ impl Resolver {
         Self { base, options, peers: RwLock::default(), selections: AtomicUsize::new(0) }
     }
 
-    /// Returns up to `count` peers in the order in which to try them, and starts with the next peer each time. Looks the
-    /// name up if no address is known.
+    /// Returns up to `count` peers in the order in which to try them, and starts with the next peer each time. Looks
+    /// the name up if no address is known.
     pub async fn select(&self, count: usize) -> Vec<Arc<HttpPeer>> {
         let mut peers = self.peers.read().clone();
         if peers.is_empty() {
@@ -59,7 +59,8 @@ impl Resolver {
         }
     }
 
-    /// Looks the name up once. Keeps the known peers if that fails: they may be reachable although the name server is not.
+    /// Looks the name up once. Keeps the known peers if that fails: they may be reachable although the name server is
+    /// not.
     async fn refresh(&self) {
         let mut addresses = match self.base.look_up().await {
             Ok(addresses) => addresses,

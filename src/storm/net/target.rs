@@ -47,8 +47,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Checks a URL and looks its host up. Looks it up only once, so that no later request goes to an unchecked address.
-    /// Sends nothing to the server.
+    /// Checks a URL and looks its host up. Looks it up only once, so that no later request goes to an unchecked
+    /// address. Sends nothing to the server.
     pub(super) async fn resolve(url: &Url, policy: &TargetPolicy<'_>) -> Result<Self, TargetError> {
         let refused = |reason: &str| TargetError::Refused(format!("{}: {reason}", url.host_str().unwrap_or("URL")));
         if !matches!(url.scheme(), "http" | "https") {
