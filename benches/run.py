@@ -33,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short runs; does not update the documents")
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="SCENARIO")
     parser.add_argument("--server", action="append", choices=names, metavar="NAME")
+    parser.add_argument("--before", type=Path, help="an earlier build to compare with; does not update the documents")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--report", action="store_true", help="only rewrite the documents from existing results")
     return parser.parse_args()
@@ -58,6 +59,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
     if not os.access(capgate, os.X_OK):
         raise BenchError(f"no such program: {options.capgate}; run cargo build --release")
     kinds = select_servers(options.server, capgate)
+    if options.before:
+        kinds += servers.before_kinds(options.before.resolve())
     report_line = lambda text: print(text, flush=True)  # noqa: E731
     if options.quick:
         return Plan(capgate, kinds, 1, 1.0, 1.0, 1_000, 1_000, 0.25, report_line)
@@ -122,7 +125,7 @@ def main() -> int:
     """Runs the benchmarks, writes the documents and reports failures."""
     options = parse_arguments()
     WORK.mkdir(parents=True, exist_ok=True)
-    shortened = options.quick or bool(options.server)
+    shortened = options.quick or bool(options.server) or options.before is not None
     results = {"scenarios": {}} if shortened else load_results()
     failures: list[str] = []
     if not options.report:

@@ -264,6 +264,14 @@ def peer_kind(
 REFERENCE = "pingora-constant"
 
 
+def before_kinds(program: Path) -> list[Kind]:
+    """An earlier build of capgate, to compare a change in one run."""
+    return [
+        capgate_kind("capgate-before", "an earlier build", program),
+        capgate_kind("capgate-before-quiet", "an earlier build, `log.access = false`", program, log_access="false"),
+    ]
+
+
 def all_kinds(capgate: Path) -> list[Kind]:
     """Returns all servers, the reference first."""
     lua = PEERS / "nginx-lua" / "start"
