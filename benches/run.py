@@ -12,11 +12,10 @@ import os
 import platform
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from harness import report, servers
+from harness import command, report, servers
 from harness.scenarios import SCENARIOS, Plan
 from harness.servers import REFERENCE, ROOT, WORK, BenchError, Kind
 
@@ -55,12 +54,10 @@ def select_servers(names: list[str] | None, capgate: Path) -> list[Kind]:
 
 def make_plan(options: argparse.Namespace) -> Plan:
     """Derives the amount of work from the command line."""
-    capgate = options.capgate.resolve()
-    if not os.access(capgate, os.X_OK):
-        raise BenchError(f"no such program: {options.capgate}; run cargo build --release")
+    capgate = command.program(options.capgate)
     kinds = select_servers(options.server, capgate)
     if options.before:
-        kinds += servers.before_kinds(options.before.resolve())
+        kinds += servers.before_kinds(command.program(options.before))
     report_line = lambda text: print(text, flush=True)  # noqa: E731
     if options.quick:
         return Plan(capgate, kinds, 1, 1.0, 1.0, 1_000, 1_000, 0.25, report_line)
@@ -142,9 +139,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        sys.exit(f"bench: {error}")
-    except KeyboardInterrupt:
-        sys.exit("bench: interrupted")
+    command.run("bench", main)

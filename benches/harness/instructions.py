@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from . import load, servers
+from . import command, load, servers
 from .load import NOT_READY, get, poll_path
 from .servers import ROOT, WORK, BenchError, Kind, Upstream
 
@@ -130,9 +130,7 @@ def count_per_poll(kind: Kind, upstream: Upstream, polls: int, directory: Path) 
 def main() -> int:
     """Counts each server; a failure does not skip the others."""
     options = parse_arguments()
-    capgate = options.capgate.resolve()
-    if not os.access(capgate, os.X_OK):
-        raise BenchError(f"no such program: {options.capgate}; run cargo build --release")
+    capgate = command.program(options.capgate)
     output = (options.keep or WORK / "callgrind").resolve()
     failed = 0
     with servers.upstream(capgate, solve_ms=NEVER_MS) as upstream:
@@ -153,7 +151,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        sys.exit(f"instructions: {error}")
+    command.run("instructions", main)
