@@ -12,7 +12,7 @@ use crate::methods::{Method, Payload, Value};
 
 /// Longest accepted API key, in bytes. uCaptcha's own keys have 37 characters (its authentication page), 2captcha's 32;
 /// the rest is headroom.
-pub const KEY_BYTES_MAX: usize = 128;
+const KEY_BYTES_MAX: usize = 128;
 
 /// The owner of a task: one API key of the upstream. Compared as a whole, never by hash, so that no account reaches
 /// another account's task.
@@ -37,7 +37,8 @@ impl Account {
         }
     }
 
-    /// Returns the raw key, for the one place that encodes a native call.
+    /// Returns the raw key. Called only where a native call is encoded, where `capgate translate` masks one, and where
+    /// a record becomes a snapshot for a store.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -49,18 +50,18 @@ impl fmt::Debug for Account {
     }
 }
 
-/// A point in time, in milliseconds since the [clock](crate::clock) was started. Monotonic.
+/// A point in time, in milliseconds since the start of the [clock](crate::clock). Monotonic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// The moment `milliseconds` later.
+    /// Returns the moment `milliseconds` later.
     #[must_use]
     pub fn after_ms(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_add(milliseconds))
     }
 
-    /// Milliseconds since an earlier moment.
+    /// Returns the milliseconds since an earlier moment; zero if it is later.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -182,7 +183,7 @@ pub enum Verdict {
     Bad,
 }
 
-/// The state of a task, as a poll returns it.
+/// The outcome of a task, as a poll returns it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// No answer yet.
@@ -207,7 +208,7 @@ pub struct Solved {
 }
 
 impl Solved {
-    /// Approximate size of this answer in memory, in bytes. The ledger counts it against its limit.
+    /// Returns the approximate size of this answer in memory, in bytes. The ledger counts it against its limit.
     pub fn size_bytes(&self) -> usize {
         let extras: usize = self.extras.iter().map(|(_, text)| text.len() + 48).sum();
         self.payload.size_bytes() + extras + self.cost.as_ref().map_or(0, String::len) + 96
@@ -286,7 +287,7 @@ pub enum Failure {
     TaskUnknown,
     /// No worker could solve the task.
     Unsolvable,
-    /// The upstream does not support this kind of task.
+    /// The upstream does not support the type of this task.
     TaskUnsupported,
     /// No provider can take the task now.
     NoProviders,

@@ -1,9 +1,9 @@
-//! What `server`, `apps` and the dialects share of HTTP: a request that was read whole, its verb and version, and how far answering it
-//! has got. Pure data; neither Pingora nor a dialect is known here.
+//! HTTP types that `server`, `apps`, `gateway` and the dialects share: a complete request, its verb and version, and
+//! the result of trying to answer it at once. Pure data: this file knows neither Pingora nor a dialect.
 
 use bytes::Bytes;
 
-/// A request that was read whole, before any dialect decodes it.
+/// A complete request, before a dialect decodes it.
 #[derive(Clone, Debug)]
 pub struct Inbound {
     /// HTTP method.
@@ -18,7 +18,7 @@ pub struct Inbound {
     pub body: Bytes,
 }
 
-/// HTTP methods that are told apart. Called a verb because `method` is a word of the legacy protocol.
+/// HTTP methods that the program distinguishes. Called verbs, because `method` is a parameter of the legacy protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Parameters are in the query.
@@ -27,7 +27,7 @@ pub enum Verb {
     Post,
     /// A CORS preflight of a browser.
     Options,
-    /// Answered like an unsupported verb; apart from [`Verb::Other`] only in logs.
+    /// Answered like any unsupported verb; distinct from [`Verb::Other`] only in logs.
     Head,
     /// Any other.
     Other,
@@ -45,7 +45,7 @@ impl Verb {
         }
     }
 
-    /// Name for logs and metrics: a closed set.
+    /// Returns the name for logs and metrics, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -71,7 +71,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// Name for logs: a closed set.
+    /// Returns the name for logs, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
             Self::Http10 => "1.0",
@@ -82,11 +82,11 @@ impl Version {
     }
 }
 
-/// How far a request got without waiting.
+/// The result of trying to answer a request without waiting.
 #[derive(Debug)]
 pub enum Step<R, P> {
     /// The response.
     Ready(R),
-    /// The request is decoded, and its response has to be waited for.
+    /// The decoded request, if its response requires waiting.
     Pending(P),
 }

@@ -1,5 +1,6 @@
-//! capgate: a compatibility gateway. Downstream it speaks the legacy 2captcha HTTP API (`in.php`, `res.php`), upstream the
-//! native uCaptcha JSON API. An integration that was written against 2captcha changes its host name and nothing else.
+//! capgate: a compatibility gateway. Downstream it speaks the legacy 2captcha HTTP API (`in.php`, `res.php`), upstream
+//! the native uCaptcha JSON API. An integration that was written against 2captcha changes its host name and nothing
+//! else.
 //!
 //! The life of one poll:
 //!
@@ -7,11 +8,11 @@
 //! |---|---|---|---|
 //! | 1 | bytes → [`http::Inbound`] | [`server`] | no |
 //! | 2 | `Inbound` → [`legacy::Form`]: the parameters, wherever the client put them | [`legacy::form`] | yes |
-//! | 3 | `Form` → [`legacy::Request`]: account, operation, and the style of the answer | [`legacy`] | yes |
+//! | 3 | `Form` → [`legacy::Request`]: account, operation, and the style of the reply | [`legacy`] | yes |
 //! | 4 | account, id, now → [`ledger::Admit`]: what the ledger decides | [`ledger`] | yes |
 //! | 5 | [`domain::TaskRef`] → [`native::Call`], by the leader of a flight | [`native::call`] | yes |
 //! | 6 | `Call` → [`native::Answer`], within the budget | [`gateway`], [`upstream`] | no |
-//! | 7 | `Answer` → [`domain::Outcome`] or [`domain::Failure`]; settles the record, every follower gets it | [`native::answer`] | yes |
+//! | 7 | `Answer` → [`domain::Outcome`] or [`domain::Failure`]; settles the record, and every follower gets it | [`native::answer`] | yes |
 //! | 8 | outcome and style → [`legacy::Reply`], once per client | [`legacy`] | yes |
 //!
 //! [`gateway`] connects the steps. `docs/ARCHITECTURE.md` has the map and the invariants.

@@ -1,7 +1,9 @@
-//! The process and its operating system: signals that end it, and the limit of open files.
+//! The process as the operating system sees it: signals that end it, the limit of open files, and the runtime's
+//! threads.
 
 use std::io;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and SIGINT, both of which request a shutdown.
@@ -12,13 +14,14 @@ pub struct ShutdownSignals {
 }
 
 impl ShutdownSignals {
-    /// Installs the handlers. From then on these signals do not end the process by themselves. Must be called in a
+    /// Installs the handlers. From then on, these signals do not end the process by themselves. Must be called in a
     /// tokio runtime.
     ///
     /// # Errors
     /// If a handler cannot be installed.
-    pub fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    pub fn install() -> Result<Self, String> {
+        let install = |kind| signal(kind).map_err(|error| format!("cannot install a signal handler: {error}"));
+        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
     }
 
     /// Waits for the next signal. Cancel safe.
@@ -37,4 +40,16 @@ impl ShutdownSignals {
 /// If the limit cannot be read or raised.
 pub fn raise_file_limit() -> io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
+}
+
+/// Starts a multi-threaded runtime, with one worker thread per core if `threads` is `None`.
+///
+/// # Errors
+/// If a thread cannot be started.
+pub fn start_runtime(threads: Option<usize>) -> Result<Runtime, String> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build().map_err(|error| format!("cannot start the runtime: {error}"))
 }

@@ -1,8 +1,7 @@
 //! `capgate translate`: shows how the gateway handles one request, without a network.
 //!
-//! For the diagnosis of an integration: shows how the request is decoded, the native call that results and, given a
-//! native answer, the reply to the client. For a refusal it names the parameter and the rule. Never shows keys. Pure:
-//! text in, text out.
+//! The output contains the decoded request, the resulting native call and, given a native answer, the reply to the
+//! client. For a refused request, it names the parameter and the rule. Keys are masked. Pure: text in, text out.
 
 use std::fmt::Write;
 
@@ -14,14 +13,11 @@ use crate::legacy::{self, Limits, Notation, ReplyContext, Request, Script, Style
 use crate::methods::{Method, json_string};
 use crate::native::{Answer, Call, answer, call};
 
-/// Why the input is not a legacy request.
-pub type Unreadable = String;
-
 /// Parses a request from a URL, or from its path and query, and a body if there is one.
 ///
 /// # Errors
 /// If the path is not a script of the legacy API.
-pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<Inbound, Unreadable> {
+pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<Inbound, String> {
     let target = match url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) {
         Some(rest) => rest.find('/').map_or("/", |at| rest.split_at(at).1),
         None => url,
@@ -43,7 +39,7 @@ pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<In
 ///
 /// # Errors
 /// If there is no request line, or the path is not a script of the legacy API, or the method is neither GET nor POST.
-pub fn from_http(raw: &[u8]) -> Result<Inbound, Unreadable> {
+pub fn from_http(raw: &[u8]) -> Result<Inbound, String> {
     let (head, body) = match memchr::memmem::find(raw, b"\r\n\r\n") {
         Some(at) => (raw.get(..at), raw.get(at + 4..)),
         None => match memchr::memmem::find(raw, b"\n\n") {
@@ -74,7 +70,7 @@ pub fn from_http(raw: &[u8]) -> Result<Inbound, Unreadable> {
 
 /// Describes how a request is handled and, given the native answer (HTTP status and body), the reply to it.
 ///
-/// A poll does not name the row under which its task was submitted, so `row` does.
+/// `row` names the row under which a polled task was submitted, because the poll itself does not.
 ///
 /// # Errors
 /// If there is no such row.
@@ -83,10 +79,10 @@ pub fn explain(
     native: Option<&Answer>,
     row: Option<&str>,
     limits: &Limits,
-) -> Result<String, Unreadable> {
+) -> Result<String, String> {
     let row = row.unwrap_or("recaptcha_v2");
     let mut rows = limits.submit.table.rows().iter();
-    let method = rows.find(|known| known.name == row).ok_or(format!("no row {row} in docs/methods.md"))?;
+    let method = rows.find(|known| known.name == row).ok_or_else(|| format!("no row {row} in docs/methods.md"))?;
     let script = Script::from_path(&inbound.path).unwrap_or(Script::Res);
     let request = legacy::decode(script, inbound, limits);
     let mut text = String::new();
@@ -162,10 +158,10 @@ fn explain_poll(text: &mut String, task: &TaskRef, native: Option<&Answer>, styl
     }
 }
 
-/// Placeholder for an id that only a running gateway issues.
+/// Stands in for an id that only a running gateway issues.
 const PLACEHOLDER_ID: LegacyId = LegacyId(123_456_789_012);
 
-/// Placeholder for a task of which only a running gateway knows the native id.
+/// Builds a task with a placeholder for its native id, which only a running gateway knows.
 fn placeholder_task(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
     let native = NativeId::new(&format!("native id of {id}"));
     TaskRef { account: account.clone(), upstream: UpstreamId::DEFAULT, native, method }
@@ -188,7 +184,7 @@ fn write_reply(text: &mut String, result: &Result<OpResult, Failure>, style: Sty
     }
 }
 
-/// Names the parameter that is refused, and the rule that it violates.
+/// Names the refused parameter and the rule that it violates.
 fn describe(failure: &Failure) -> String {
     let rule = match failure {
         Failure::KeyMalformed => "key: missing, longer than 128 characters, or not printable ASCII",

@@ -1,9 +1,9 @@
-//! The composition root: builds every part from the configuration and connects them. The only file that knows all parts.
+//! The composition root: builds every part from the configuration and connects them. The only file that knows all
+//! parts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
 use url::Url;
 
 use crate::apps::admin::AdminApp;
@@ -44,7 +44,7 @@ pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
     })
 }
 
-/// Starts log and runtime, builds a server, and runs it until shutdown.
+/// Starts the log and the runtime, builds a server, and runs it until shutdown.
 fn serve(
     config: &Config,
     build: impl FnOnce(&Config, &MetricsRegistry, &Log) -> Result<Server, ServeError>,
@@ -52,7 +52,7 @@ fn serve(
     let registry = MetricsRegistry::new();
     let options = config.log_options();
     let log = Log::start(options.format, options.level, &registry).map_err(ServeError)?;
-    let runtime = start_runtime(config)?;
+    let runtime = process::start_runtime(config.runtime_threads()).map_err(ServeError)?;
     let served = runtime.block_on(async {
         let mut server = build(config, &registry, &log)?;
         server.run_until_shutdown().await.map(|()| server)
@@ -61,14 +61,6 @@ fn serve(
     runtime.shutdown_background();
     log.flush();
     served.map(drop)
-}
-
-fn start_runtime(config: &Config) -> Result<Runtime, ServeError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.runtime_threads() {
-        builder.worker_threads(threads);
-    }
-    builder.enable_all().build().map_err(|error| ServeError(format!("cannot start the runtime: {error}")))
 }
 
 /// Builds the gateway and starts its listeners and background tasks.
@@ -108,7 +100,7 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     Ok(server)
 }
 
-/// Starts the embedded sandbox on a free port of loopback, and returns its URL.
+/// Starts the embedded sandbox on a free loopback port and returns its URL.
 fn embed_sandbox(config: &Config, server: &mut Server) -> Result<Url, ServeError> {
     let app = SandboxApp::new(Sandbox::new(config.sandbox_options()));
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -1,8 +1,8 @@
 //! Runs the ledger's table in a seeded simulation, and compares it with a model that is too simple to be wrong.
 //!
-//! Each seed runs some thousand steps: submits, answers, polls, flights that end late, twice or never, reports, restarts,
-//! time. After every step the table must agree with the model, and its counters with a recount. A failure names seed and
-//! step; `CAPGATE_SEEDS=1000` widens the run.
+//! Each seed runs some thousand steps: submits, answers, polls, flights that end late, twice or never, reports,
+//! restarts, time. After every step the table must agree with the model, and its counters with a recount. A failure
+//! names seed and step; `CAPGATE_SEEDS=1000` widens the run.
 
 use std::collections::HashMap;
 use std::sync::Arc;

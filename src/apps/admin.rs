@@ -32,8 +32,8 @@ impl AdminApp {
             }
             // A response is all that a liveness probe asks for.
             (Verb::Get, "/livez") => plain_text(200, "live\n"),
-            // Readiness ignores the upstream's health on purpose: polls are answered from memory without it, and a fleet
-            // that takes itself out of service together with its upstream helps nobody.
+            // Readiness ignores the upstream's health on purpose: polls are answered from memory without it, and a
+            // fleet that takes itself out of service together with its upstream helps nobody.
             (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => plain_text(200, "ready\n"),
             (Verb::Get, "/readyz") => plain_text(503, "draining\n"),
             _ => plain_text(404, "no such page: /metrics, /livez, /readyz\n"),

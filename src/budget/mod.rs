@@ -3,7 +3,8 @@
 //! The upstream counts requests per source address, so all accounts share one limit, and a storm on one account would
 //! earn every account a 429. A token bucket stays below the upstream's limit and below what `X-RateLimit-*` reports as
 //! remaining. Each class of calls leaves a reserve of tokens to the classes above it: submits, then reports, then
-//! balances, then polls. While tokens are short, no account gets more than its share. Sans-I/O: the time is an argument.
+//! balances, then polls. While tokens are short, no account gets more than its share. Sans-I/O: the time is an
+//! argument.
 
 mod class;
 
@@ -40,13 +41,15 @@ const SHARE_PERIOD_MS: u64 = 1_000;
 const BURST: f64 = 0.2;
 /// Fraction of the upstream's reported limit that is used. The rest is for other senders on the same address.
 const LIMIT_MARGIN: f64 = 0.95;
-/// Lowest limit that is accepted from the upstream, as in the configuration: a smaller bucket holds less than one token.
+/// Lowest limit that is accepted from the upstream, as in the configuration: a smaller bucket holds less than one
+/// token.
 const LIMIT_MIN: f64 = 10.0;
 /// Fraction of the bucket that accounts without an accepted key leave to the others.
 const UNVERIFIED_RESERVE: f64 = 0.5;
 /// Most accounts that are tracked.
 const ACCOUNTS_MAX: usize = 100_000;
-/// Longest pause that the upstream can request, in milliseconds, so that a wrong value does not stop all calls for a day.
+/// Longest pause that the upstream can request, in milliseconds, so that a wrong value does not stop all calls for a
+/// day.
 const PAUSE_MAX_MS: u64 = 60_000;
 
 /// Decides which calls may be sent now.
@@ -135,8 +138,8 @@ impl Budget {
     ) -> Result<Permit, Denied> {
         let mut state = self.state.lock();
         if now.millis_since(state.last_answer_at) > WINDOW_MS {
-            // The reported limit belongs to a window that is over. Kept, a limit too low to send anything could never be
-            // corrected by an answer.
+            // The reported limit belongs to a window that is over. Kept, a limit too low to send anything could never
+            // be corrected by an answer.
             state.limit = f64::from(self.options.requests_per_10s);
         }
         state.advance(now);

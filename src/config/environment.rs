@@ -26,8 +26,8 @@ impl Variable {
         variables
     }
 
-    /// Parses the text of the variable: literal if the key holds text, TOML otherwise. Text that is not valid TOML stays
-    /// text, so that the error names the expected type.
+    /// Parses the text of the variable: literal if the key holds text, TOML otherwise. Text that is not valid TOML
+    /// stays text, so that the error names the expected type.
     pub(super) fn parse(&self, text: &str) -> toml::Value {
         let parse_toml = || toml::from_str::<toml::Table>(&format!("value = {text}")).ok()?.remove("value");
         let value = if self.is_text { None } else { parse_toml() };

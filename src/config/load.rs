@@ -55,8 +55,8 @@ fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
     toml::from_str(&text).map_err(|error| refuse(&error))
 }
 
-/// Ignores unknown variables. Other programs set some with the same prefix: Kubernetes sets `CAPGATE_PORT` for a service
-/// of that name.
+/// Ignores unknown variables. Other programs set some with the same prefix: Kubernetes sets `CAPGATE_PORT` for a
+/// service of that name.
 fn apply_environment(
     merged: &mut toml::Table,
     environment: impl Iterator<Item = (String, String)>,

@@ -1,5 +1,5 @@
-//! One legacy id for several tasks: a client may send several images to rotate and waits for all answers in one (2captcha
-//! docs, rotate). Each image is a task of its own in the ledger; the group's record stands for all of them.
+//! One legacy id for several tasks: a client may send several images to rotate and waits for all answers in one
+//! (2captcha docs, rotate). Each image is a task of its own in the ledger; the group's record stands for all of them.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::methods::Payload;
 
 impl Operations {
-    /// Submits several tasks behind one id. If only some are refused, the others are paid for: the client gets its id, and
-    /// a poll returns the refusal.
+    /// Submits several tasks behind one id. If only some are refused, the others are paid for: the client gets its id,
+    /// and a poll returns the refusal.
     pub(super) async fn submit_group(&self, account: &Account, tasks: Vec<Task>) -> Result<LegacyId, Failure> {
         let Some(first) = tasks.first() else {
             return Err(Failure::MethodUnknown);
@@ -72,8 +72,8 @@ impl Operations {
     }
 }
 
-/// Joins the results of a group in the order of its members (2captcha docs, several rotate images). It is ready when all
-/// are, and failed when one is.
+/// Joins the results of a group in the order of its members (2captcha docs, several rotate images). It is ready when
+/// all are, and failed when one is.
 fn join_results(polled: Vec<(PollResult, PollSource)>) -> (PollResult, PollSource) {
     let mut texts = Vec::with_capacity(polled.len());
     let mut cost_sum = Some(0.0);

@@ -26,7 +26,8 @@ impl Keys {
     }
 
     /// Returns the cached refusal of a key, if it is still valid for this class of calls. Polls get
-    /// [`Failure::NotSent`], because the key was good when the task was accepted and clients treat a key error as final.
+    /// [`Failure::NotSent`], because the key was good when the task was accepted and clients treat a key error as
+    /// final.
     pub(super) fn refusal(&self, account: &Account, class: Class, now: Moment) -> Option<Failure> {
         let entry = self.refused.get(account)?;
         let (failure, expires) = entry.value();

@@ -1,5 +1,5 @@
-//! What a request asked for and how it ended, as labels of metrics and of the access log: closed sets, so that nothing that
-//! a client sent can reach either.
+//! What a request asked for and how it ended, as labels of metrics and of the access log: closed sets, so that nothing
+//! that a client sent can reach either.
 
 use crate::domain::{Failure, OpResult, Outcome};
 use crate::ledger::PollSource;

@@ -1,7 +1,7 @@
 //! The gateway: one inbound request in, one reply out.
 //!
-//! [`Gateway::try_answer`] decodes a request and answers it if that needs no waiting, [`Gateway::answer`] runs what is left.
-//! Each operation has a file of its own.
+//! [`Gateway::try_answer`] decodes a request and answers it if that needs no waiting, [`Gateway::answer`] runs what is
+//! left. Each operation has a file of its own.
 
 mod balance;
 mod balance_cache;

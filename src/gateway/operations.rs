@@ -1,5 +1,5 @@
-//! The operations of the legacy API on the ledger and the upstream. Each operation has a file of its own, which adds its
-//! methods to [`Operations`].
+//! The operations of the legacy API on the ledger and the upstream. Each operation has a file of its own, which adds
+//! its methods to [`Operations`].
 
 use std::sync::Arc;
 use std::time::Duration;

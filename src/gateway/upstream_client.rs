@@ -1,4 +1,5 @@
-//! The only way upstream: every native call is checked against the key cache and the budget, sent, measured and parsed here.
+//! The only way upstream: every native call is checked against the key cache and the budget, sent, measured and parsed
+//! here.
 
 use std::sync::Arc;
 

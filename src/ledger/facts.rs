@@ -91,8 +91,8 @@ impl Open {
         }
     }
 
-    /// How long the task took: the upstream's figure, if it is plausible. Otherwise the middle between the last poll that
-    /// found the task not ready and the first that found it ready, because any time in between is as likely.
+    /// How long the task took: the upstream's figure, if it is plausible. Otherwise the middle between the last poll
+    /// that found the task not ready and the first that found it ready, because any time in between is as likely.
     fn took_ms(&self, solved: &Solved, now: Moment) -> u64 {
         let age_ms = self.accepted.age_ms(now);
         let midpoint_ms = u64::from(self.not_ready_age_ms).midpoint(age_ms);

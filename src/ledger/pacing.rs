@@ -1,14 +1,15 @@
 //! When to poll the upstream for a task again: the adaptive not-ready TTL. Pure.
 //!
-//! Two things cost: a poll of the upstream, and the time for which a ready answer is not seen. If an answer arrives with
-//! the hazard rate *h* (chance per millisecond, given that it has not arrived yet), polls at an interval *t* cost *c / t*
-//! per millisecond and leave the answer unseen for *t / 2* on average. The sum is least at *t* = √(2*c* / *h*), the
-//! square-root law of inspection. Polls are therefore dense where an answer is likely and sparse where it is not. The
-//! hazard comes from an [`Estimate`] of how long tasks of the method took lately; without one, from a scale-free prior,
-//! under which intervals grow with the square root of the task's age.
+//! Two things cost: a poll of the upstream, and the time for which a ready answer is not seen. If an answer arrives
+//! with the hazard rate *h* (chance per millisecond, given that it has not arrived yet), polls at an interval *t* cost
+//! *c / t* per millisecond and leave the answer unseen for *t / 2* on average. The sum is least at *t* = √(2*c* / *h*),
+//! the square-root law of inspection. Polls are therefore dense where an answer is likely and sparse where it is not.
+//! The hazard comes from an [`Estimate`] of how long tasks of the method took lately; without one, from a scale-free
+//! prior, under which intervals grow with the square root of the task's age.
 //!
-//! Hard bounds limit the result: a floor and a ceiling for the interval, and the number of polls that one task may cost,
-//! spent along a curve that lasts as long as the task may live. `docs/polling.md` compares the outcome with fixed TTLs.
+//! Hard bounds limit the result: a floor and a ceiling for the interval, and the number of polls that one task may
+//! cost, spent along a curve that lasts as long as the task may live. `docs/polling.md` compares the outcome with fixed
+//! TTLs.
 
 /// Bounds, and the weight of a poll against a delay. `conf/capgate.toml` holds the defaults and their reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +110,8 @@ impl Estimate {
     }
 }
 
-/// The age, in milliseconds, at which to poll next a task of age `age_ms` that was polled `polls_used` times. Never below
-/// `age_ms`. The first poll of a method without an estimate is due at once, since only a poll can start one.
+/// The age, in milliseconds, at which to poll next a task of age `age_ms` that was polled `polls_used` times. Never
+/// below `age_ms`. The first poll of a method without an estimate is due at once, since only a poll can start one.
 pub fn next_poll_age_ms(age_ms: u64, polls_used: u16, estimate: &Estimate, pacing: &Pacing) -> u64 {
     let paced_ms = if polls_used == 0 && !estimate.is_known() {
         age_ms
@@ -122,8 +123,8 @@ pub fn next_poll_age_ms(age_ms: u64, polls_used: u16, estimate: &Estimate, pacin
     paced_ms.max(affordable_age_ms(polls_used, pacing))
 }
 
-/// The age from which one more poll leaves enough polls for the rest of the task's life. The number of polls that may be
-/// spent grows with the logarithm of the age: most answers arrive early, and a late one can wait in proportion.
+/// The age from which one more poll leaves enough polls for the rest of the task's life. The number of polls that may
+/// be spent grows with the logarithm of the age: most answers arrive early, and a late one can wait in proportion.
 fn affordable_age_ms(polls_used: u16, pacing: &Pacing) -> u64 {
     /// Below this age the curve is nearly straight.
     const BEND_MS: f64 = 10_000.0;

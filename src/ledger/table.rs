@@ -1,8 +1,9 @@
 //! All records: found by id and account, bounded, and forgotten in time.
 //!
-//! Sans-I/O: the time is an argument and nothing is awaited, so that a seed replays a storm exactly (`tests/ledger.rs`).
-//! Id map, not-ready TTL, single-flight and settled answers are fields of one [record](super::record) under one shard
-//! lock, so that no moment exists between the end of a flight and its stored answer.
+//! Sans-I/O: the time is an argument and nothing is awaited, so that a seed replays a storm exactly
+//! (`tests/ledger.rs`). Id map, not-ready TTL, single-flight and settled answers are fields of one
+//! [record](super::record) under one shard lock, so that no moment exists between the end of a flight and its stored
+//! answer.
 //!
 //! Invariants: a task has at most one live flight; an overtaken flight changes nothing when it completes; a settled
 //! record never becomes open again; a record is found by its id *and* its account, and an id of another account looks
@@ -29,8 +30,8 @@ pub struct Table {
     options: Options,
     /// Boxed, because a map is half empty at worst.
     records: DashMap<LegacyId, Box<Record>>,
-    /// How long tasks took lately, by the name of their method. May be locked under a shard of `records`, never the other
-    /// way round.
+    /// How long tasks took lately, by the name of their method. May be locked under a shard of `records`, never the
+    /// other way round.
     estimates: DashMap<&'static str, Estimate>,
     /// Number of records per account.
     accounts: DashMap<Account, usize>,

@@ -1,7 +1,8 @@
 //! A stand-in for the upstream: the native API as uCaptcha documents it. It solves nothing; every token says SANDBOX.
 //!
-//! It serves trials without an account, tests and benchmarks. Sans-I/O: [`Sandbox::answer`] takes the time as an argument
-//! and returns a reply with its delay. [`triggers`] lists the keys and site keys that provoke each documented error.
+//! It serves trials without an account, tests and benchmarks. Sans-I/O: [`Sandbox::answer`] takes the time as an
+//! argument and returns a reply with its delay. [`triggers`] lists the keys and site keys that provoke each documented
+//! error.
 
 mod endpoints;
 mod fields;

@@ -70,8 +70,8 @@ impl<L> Response<L> {
     }
 }
 
-/// Headers of every response. Answers hold what was paid for, and the URL of a request holds the key: neither may reach a
-/// cache, a history or a referrer.
+/// Headers of every response. Answers hold what was paid for, and the URL of a request holds the key: neither may reach
+/// a cache, a history or a referrer.
 const SECURITY_HEADERS: &[(&str, &str)] =
     &[("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
 

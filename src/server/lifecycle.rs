@@ -1,7 +1,8 @@
 //! The life of all listeners: bound, started, drained at shutdown.
 //!
-//! Sockets are bound here, before anything else starts, and passed to Pingora by their file descriptors: the bound address
-//! is known (port 0 included), a taken address is an error at once, and a later upgrade can pass the sockets on.
+//! Sockets are bound here, before anything else starts, and passed to Pingora by their file descriptors: the bound
+//! address is known (port 0 included), a taken address is an error at once, and a later upgrade can pass the sockets
+//! on.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -93,7 +94,8 @@ impl Server {
         Arc::clone(&self.ready)
     }
 
-    /// Binds an address and serves it in a task of its own. Returns the bound address. Must be called in a tokio runtime.
+    /// Binds an address and serves it in a task of its own. Returns the bound address. Must be called in a tokio
+    /// runtime.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -143,8 +145,7 @@ impl Server {
     /// # Errors
     /// If a signal handler cannot be installed.
     pub async fn run_until_shutdown(&mut self) -> Result<(), ServeError> {
-        let mut signals = ShutdownSignals::install()
-            .map_err(|error| ServeError(format!("cannot install a signal handler: {error}")))?;
+        let mut signals = ShutdownSignals::install().map_err(ServeError)?;
         signals.recv().await;
         tracing::info!(connections = self.connections.open() as u64, "draining");
         self.ready.store(false, Ordering::Relaxed);

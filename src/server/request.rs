@@ -9,8 +9,8 @@ use crate::http::{Inbound, Verb, Version};
 const HEADERS_MAX: usize = 64;
 pub(super) const HEADER_BYTES_MAX: usize = 96 * 1024;
 
-/// Whether a header has one meaning to every server. An ambiguous header, or one that asks for more than a request and a
-/// response, is refused and never repaired.
+/// Whether a header has one meaning to every server. An ambiguous header, or one that asks for more than a request and
+/// a response, is refused and never repaired.
 pub(super) fn is_acceptable(session: &ServerSession) -> bool {
     let header = session.req_header();
     let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();

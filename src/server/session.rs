@@ -1,5 +1,5 @@
-//! Requests on Pingora's sessions: HTTP/2, and every HTTP/1 request that [`super::http1`] does not take and hands over byte
-//! for byte: chunked and large bodies, HTTP/1.0, HEAD, malformed headers.
+//! Requests on Pingora's sessions: HTTP/2, and every HTTP/1 request that [`super::http1`] does not take and hands over
+//! byte for byte: chunked and large bodies, HTTP/1.0, HEAD, malformed headers.
 //!
 //! Most of Pingora's timeouts are infinite or far too long by default, so every wait here has a deadline.
 
@@ -23,8 +23,8 @@ use super::shutdown::with_shutdown_grace;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<H: Handler> App<H> {
-    /// Serves one request of an HTTP/1 connection of which `buffer` was read. Returns the connection with the bytes that
-    /// were read beyond the request, unless it is closed.
+    /// Serves one request of an HTTP/1 connection of which `buffer` was read. Returns the connection with the bytes
+    /// that were read beyond the request, unless it is closed.
     pub(super) async fn serve_http1(
         &self,
         stream: Stream,

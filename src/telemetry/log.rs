@@ -1,8 +1,8 @@
 //! The log: one line for each request and each event, as JSON or text, on standard output.
 //!
-//! A thread of its own writes the lines some twenty times a second from a bounded queue. A request costs a push; if lines
-//! cannot be written, they are dropped and counted, and no request is delayed. Fields come from closed sets or are
-//! numbers: the client's address is the only thing of a request that a line contains.
+//! A thread of its own writes the lines some twenty times a second from a bounded queue. A request costs a push; if
+//! lines cannot be written, they are dropped and counted, and no request is delayed. Fields come from closed sets or
+//! are numbers: the client's address is the only thing of a request that a line contains.
 
 use std::io::Write;
 use std::sync::Arc;

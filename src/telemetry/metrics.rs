@@ -1,7 +1,7 @@
 //! The metrics registry, in Prometheus' text format.
 //!
-//! Each part of the program registers the metrics that it owns and keeps the handles. Label values come from closed sets,
-//! so the number of series does not depend on what clients send.
+//! Each part of the program registers the metrics that it owns and keeps the handles. Label values come from closed
+//! sets, so the number of series does not depend on what clients send.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use prometheus::{
 /// All metrics of one process. Not global, so that tests can have many. Cheap to clone.
 ///
 /// # Panics
-/// Every method that registers panics if a name is invalid or taken. Names are constants, and each owner has a test that
-/// registers its metrics.
+/// Every method that registers panics if a name is invalid or taken. Names are constants, and each owner has a test
+/// that registers its metrics.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsRegistry(Registry);
 

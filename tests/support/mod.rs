@@ -1,5 +1,5 @@
-//! Shared by the tests: transcripts and their player, the scripted upstream, the capgate process, raw HTTP, and the import
-//! graph of the sources.
+//! Shared by the tests: transcripts and their player, the scripted upstream, the capgate process, raw HTTP, and the
+//! import graph of the sources.
 
 pub(crate) mod gateway;
 pub(crate) mod http;

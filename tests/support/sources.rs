@@ -111,8 +111,8 @@ impl ImportGraph {
     }
 }
 
-/// All paths in code that may name a module: `use` trees, expanded, and paths in expressions and types. A visibility such
-/// as `pub(in crate::legacy)` imports nothing.
+/// All paths in code that may name a module: `use` trees, expanded, and paths in expressions and types. A visibility
+/// such as `pub(in crate::legacy)` imports nothing.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     let code = code.replace("pub(in crate::", "pub(in ");

@@ -1,4 +1,5 @@
-//! A reply of the scripted upstream. A file of its own, because `fuzz/` compiles the transcript parser without the rest.
+//! A reply of the scripted upstream. A file of its own, because `fuzz/` compiles the transcript parser without the
+//! rest.
 
 #[derive(Clone, Debug)]
 pub(crate) enum UpstreamReply {

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is reset lazily: a later deadline takes effect when the timer fires, so that moving the deadline with every
-/// request costs nothing.
+/// A timer that is reset lazily: a later deadline takes effect when the timer fires, so that moving the deadline with
+/// every request costs nothing.
 pub(super) struct DeadlineTimer {
     sleep: Pin<Box<Sleep>>,
     /// The task that the timer wakes, if it has registered one.
@@ -21,8 +21,8 @@ impl DeadlineTimer {
 
     /// Whether the timer will wake this task by `deadline` without being polled again.
     ///
-    /// Not polling an armed timer, and the shutdown watch with it, saves 141 of 13 040 instructions per request, and a lock
-    /// that all connections share.
+    /// Not polling an armed timer, and the shutdown watch with it, saves 141 of 13 040 instructions per request, and a
+    /// lock that all connections share.
     pub(super) fn is_armed(&self, deadline: Instant, context: &Context<'_>) -> bool {
         self.registered.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
             && self.sleep.deadline() <= deadline

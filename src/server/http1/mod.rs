@@ -1,5 +1,5 @@
-//! The fast path for HTTP/1.1 as nearly all clients speak it: a request that is in memory as a whole, with a body of known
-//! length, answered with one write. Every other request goes to [`super::session`], byte for byte as it arrived.
+//! The fast path for HTTP/1.1 as nearly all clients speak it: a request that is in memory as a whole, with a body of
+//! known length, answered with one write. Every other request goes to [`super::session`], byte for byte as it arrived.
 //!
 //! A poll from memory sets no timer and spawns no task. An idle connection keeps at most a kilobyte of buffers.
 
@@ -43,9 +43,9 @@ pub(super) enum Next {
     Http2,
 }
 
-/// Serves requests until one arrives that the fast path does not support. `buffer` holds the bytes that were read and not
-/// served yet, `request_timeout` limits the wait for the first request, and only a connection that `is_new` may turn out
-/// to speak HTTP/2.
+/// Serves requests until one arrives that the fast path does not support. `buffer` holds the bytes that were read and
+/// not served yet, `request_timeout` limits the wait for the first request, and only a connection that `is_new` may
+/// turn out to speak HTTP/2.
 pub(super) async fn serve<H: Handler>(
     app: &App<H>,
     stream: &mut Stream,
@@ -269,8 +269,8 @@ mod tests {
         let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
         let last = "GET /now HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let requests = [ordinary, chunked, ordinary, ordinary, chunked, last].concat();
-        // Byte by byte, so that every request is partial at some time; and all at once, so that each is read together with
-        // the next.
+        // Byte by byte, so that every request is partial at some time; and all at once, so that each is read together
+        // with the next.
         for step in [1, 7, 60, requests.len()] {
             let (mut client, server_task, _shutdown) = serve_pipe();
             for bytes in requests.as_bytes().chunks(step) {
@@ -284,7 +284,8 @@ mod tests {
         }
     }
 
-    /// The deadline is noticed however many requests arrive at once, and however much of tokio's cooperative budget they use.
+    /// The deadline is noticed however many requests arrive at once, and however much of tokio's cooperative budget
+    /// they use.
     #[tokio::test(start_paused = true)]
     async fn pipelined_requests_do_not_silence_the_deadline() {
         // Long enough that some requests are read in two steps.

@@ -16,7 +16,7 @@ use self::connection::ClientConnection;
 use self::load::Storm;
 use self::progress::{print_progress, wait_with_progress};
 use self::target::{Target, TargetError, TargetPolicy};
-use crate::process::{ShutdownSignals, raise_file_limit};
+use crate::process::{ShutdownSignals, raise_file_limit, start_runtime};
 use crate::storm::plan::Plan;
 use crate::storm::reply::RequestError;
 use crate::storm::summary::Summary;
@@ -84,12 +84,7 @@ impl From<TargetError> for StormError {
 /// # Errors
 /// If a host is refused or not found, the admin listener does not answer, or no task is accepted.
 pub fn run(options: StormOptions) -> Result<Summary, StormError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder
-        .worker_threads(options.threads.max(1))
-        .enable_all()
-        .build()
-        .map_err(|error| StormError::Failed(format!("cannot start the runtime: {error}")))?;
+    let runtime = start_runtime(Some(options.threads.max(1))).map_err(StormError::Failed)?;
     let summary = runtime.block_on(run_storm(options));
     runtime.shutdown_background();
     summary
@@ -109,8 +104,7 @@ async fn run_storm(options: StormOptions) -> Result<Summary, StormError> {
         None => None,
     };
     raise_file_limit_for(plan.clients);
-    let mut signals = ShutdownSignals::install()
-        .map_err(|error| StormError::Failed(format!("cannot install a signal handler: {error}")))?;
+    let mut signals = ShutdownSignals::install().map_err(StormError::Failed)?;
     let storm = Storm::new(plan, target, key);
     let mut clients = JoinSet::new();
     for task in 0..storm.plan.tasks {
