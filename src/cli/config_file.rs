@@ -1,4 +1,4 @@
-//! The configuration file that several commands take.
+//! The argument `--config`, which several commands take.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,11 +16,19 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Loads the configuration. Prints an error and returns its exit code if the configuration is invalid.
-    pub(super) fn load(&self, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ExitCode> {
-        Config::load(self.config.as_deref(), environment).map_err(|error| {
-            print_message(error);
-            ExitCode::from(EXIT_CONFIG)
-        })
+    /// Runs a command with the loaded configuration. Prints the error and returns its exit code if the configuration is
+    /// invalid.
+    pub(super) fn with_config(
+        &self,
+        environment: impl Iterator<Item = (String, String)>,
+        command: impl FnOnce(&Config) -> ExitCode,
+    ) -> ExitCode {
+        match Config::load(self.config.as_deref(), environment) {
+            Ok(config) => command(&config),
+            Err(error) => {
+                print_message(error);
+                ExitCode::from(EXIT_CONFIG)
+            }
+        }
     }
 }

@@ -1,10 +1,7 @@
-//! The command line: one file per command.
+//! The command line. A command with arguments of its own has its own file; the others only take a configuration file.
 
-mod check;
 mod config_file;
 mod output;
-mod run;
-mod sandbox;
 mod storm;
 mod translate;
 
@@ -12,6 +9,10 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::config_file::ConfigFile;
+use self::output::{exit_code, print_message};
+use crate::wiring;
 
 /// Compatibility gateway: the legacy 2captcha API (in.php, res.php) in front of uCaptcha's native JSON API.
 #[derive(Parser)]
@@ -21,7 +22,7 @@ pub struct Arguments {
     command: Command,
 }
 
-/// Omits the values, which may contain keys.
+/// Omits the arguments, which may contain keys.
 impl fmt::Debug for Arguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arguments").finish_non_exhaustive()
@@ -36,11 +37,11 @@ Every configuration key can be set in the environment as CAPGATE_<SECTION>_<KEY>
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway.
-    Run(run::Run),
+    Run(ConfigFile),
     /// Check the configuration and exit.
-    Check(check::Check),
+    Check(ConfigFile),
     /// Run the sandbox alone: a stand-in for the native API.
-    Sandbox(sandbox::Sandbox),
+    Sandbox(ConfigFile),
     /// Show how the gateway handles a request, without sending anything.
     Translate(translate::Translate),
     /// Send a poll storm to a staging deployment and report how the deployment handled it.
@@ -51,9 +52,12 @@ impl Arguments {
     /// Runs the command. `environment` contains every variable of the process, so that nothing else reads them.
     pub fn run(self, environment: impl Iterator<Item = (String, String)>) -> ExitCode {
         match self.command {
-            Command::Run(command) => command.run(environment),
-            Command::Check(command) => command.run(environment),
-            Command::Sandbox(command) => command.run(environment),
+            Command::Run(file) => file.with_config(environment, |config| exit_code(wiring::run(config))),
+            Command::Check(file) => file.with_config(environment, |_| {
+                print_message("the configuration is valid");
+                ExitCode::SUCCESS
+            }),
+            Command::Sandbox(file) => file.with_config(environment, |config| exit_code(wiring::run_sandbox(config))),
             Command::Translate(command) => command.run(environment),
             Command::Storm(command) => command.run(environment),
         }

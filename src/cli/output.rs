@@ -32,7 +32,7 @@ pub(super) fn print_message(message: impl Display) {
     eprintln!("capgate: {message}");
 }
 
-/// Exit code of a server that ended. Prints its error.
+/// Returns the exit code of a server that ended. Prints its error.
 pub(super) fn exit_code(result: Result<(), ServeError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! `capgate storm`.
+//! The arguments of `capgate storm`.
 
 use std::process::ExitCode;
 use std::time::Duration;

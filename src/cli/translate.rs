@@ -1,4 +1,4 @@
-//! `capgate translate`.
+//! The arguments of `capgate translate`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -41,10 +41,7 @@ pub(super) struct Translate {
 
 impl Translate {
     pub(super) fn run(self, environment: impl Iterator<Item = (String, String)>) -> ExitCode {
-        match self.file.load(environment) {
-            Ok(config) => print_result(&self.explain(&config), |_| EXIT_FAILURE),
-            Err(code) => code,
-        }
+        self.file.with_config(environment, |config| print_result(&self.explain(config), |_| EXIT_FAILURE))
     }
 
     fn explain(&self, config: &Config) -> Result<String, String> {

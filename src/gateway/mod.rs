@@ -1,4 +1,4 @@
-//! The gateway: one inbound request in, one reply out.
+//! The gateway: turns one inbound request into one reply.
 //!
 //! [`Gateway::try_answer`] decodes a request and answers it if that needs no waiting, [`Gateway::answer`] runs what is
 //! left. Each operation has a file of its own.
@@ -28,7 +28,7 @@ use self::upstream::Upstream;
 use self::upstream_client::UpstreamClient;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::domain::{Account, Failure, LegacyId, Op, OpResult};
+use crate::domain::{Account, Failure, LegacyId, Op, OpResult, Task, Verdict};
 use crate::http::{Inbound, Step, Verb};
 use crate::ledger::{Ledger, PollReply, PollResult, PollSource};
 use crate::legacy::{self, Limits, Reply, Script, Style};
@@ -47,7 +47,7 @@ pub struct Options {
     pub refused_ttl_ms: u64,
 }
 
-/// A decoded request whose answer has to be waited for.
+/// A decoded request whose reply requires waiting.
 #[derive(Debug)]
 pub struct PendingRequest {
     script: Script,
@@ -56,15 +56,21 @@ pub struct PendingRequest {
     work: Work,
 }
 
-/// The work that is left after the fast path.
+/// The work that remains after the fast path.
 #[derive(Debug)]
 enum Work {
     /// Poll a task that the ledger could not answer from memory.
     Poll(LegacyId),
     /// Poll the members of a group.
     PollGroup(Arc<[LegacyId]>),
-    /// Run an operation that has no fast path.
-    Run(Op),
+    /// Poll several ids.
+    PollMany(Vec<Result<LegacyId, Failure>>),
+    /// Submit one task, or several as a group.
+    Submit(Vec<Task>),
+    /// Report on a task.
+    Report(LegacyId, Verdict),
+    /// Fetch the account's balance.
+    Balance,
 }
 
 /// The gateway. Cheap to clone.
@@ -111,7 +117,7 @@ impl Gateway {
         ledger.run_prefetch(|task| self.operations.fetch_result(task)).await;
     }
 
-    /// Answers one request. Never fails: every failure has a legacy rendering.
+    /// Answers a request. Never fails: every failure has a legacy rendering.
     pub async fn handle(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
         match self.try_answer(inbound) {
             Step::Ready(answer) => answer,
@@ -142,7 +148,13 @@ impl Gateway {
                 Some(PollReply::Group(members)) => Work::PollGroup(members),
                 None => Work::Poll(id),
             },
-            op => Work::Run(op),
+            Op::PollMany(ids) => Work::PollMany(ids),
+            Op::Submit(tasks) => Work::Submit(tasks),
+            Op::Report(id, verdict) => Work::Report(id, verdict),
+            Op::Balance => Work::Balance,
+            Op::ListErrors => {
+                return Step::Ready(self.render_and_count(script, style, &Ok(OpResult::Errors), None, None));
+            }
         };
         Step::Pending(PendingRequest { script, style, account, work })
     }
@@ -150,14 +162,20 @@ impl Gateway {
     /// Answers a request that [`Gateway::try_answer`] left pending.
     pub async fn answer(&self, request: PendingRequest) -> (Reply, RequestLabels) {
         let PendingRequest { script, style, account, work } = request;
+        let operations = &self.operations;
         let method = match &work {
-            Work::Run(Op::Submit(tasks)) => tasks.first().map(|task| task.method.name),
+            Work::Submit(tasks) => tasks.first().map(|task| task.method.name),
             _ => None,
         };
         let (result, source) = match work {
-            Work::Poll(id) => self.count_poll(self.operations.poll_unanswered(&account, id).await),
-            Work::PollGroup(members) => self.count_poll(self.operations.poll_group(&account, &members).await),
-            Work::Run(op) => self.run(&account, op).await,
+            Work::Poll(id) => self.count_poll(operations.poll_unanswered(&account, id).await),
+            Work::PollGroup(members) => self.count_poll(operations.poll_group(&account, &members).await),
+            Work::PollMany(ids) => (Ok(self.count_polls(operations.poll_many(&account, ids).await)), None),
+            Work::Submit(tasks) => (operations.submit(&account, tasks).await.map(OpResult::Submitted), None),
+            Work::Report(id, verdict) => {
+                (operations.report(&account, id, verdict).await.map(|()| OpResult::Reported), None)
+            }
+            Work::Balance => (operations.balance(&account).await.map(OpResult::Balance), None),
         };
         self.render_and_count(script, style, &result, method, source)
     }
@@ -171,28 +189,15 @@ impl Gateway {
         self.render_and_count(script, style, &Err(failure), None, None)
     }
 
-    /// Runs an operation. The second value is the source of a poll's answer.
-    async fn run(&self, account: &Account, op: Op) -> (Result<OpResult, Failure>, Option<PollSource>) {
-        let operations = &self.operations;
-        let result = match op {
-            Op::Submit(tasks) => operations.submit(account, tasks).await.map(OpResult::Submitted),
-            Op::ListErrors => Ok(OpResult::Errors),
-            Op::Poll(id) => return self.count_poll(operations.poll(account, id).await),
-            Op::PollMany(ids) => {
-                let polled = operations.poll_many(account, ids).await;
-                polled.iter().filter_map(|(_, source)| *source).for_each(|source| self.metrics.count_poll(source));
-                Ok(OpResult::PolledMany(polled.into_iter().map(|(result, _)| result).collect()))
-            }
-            Op::Report(id, verdict) => operations.report(account, id, verdict).await.map(|()| OpResult::Reported),
-            Op::Balance => operations.balance(account).await.map(OpResult::Balance),
-        };
-        (result, None)
-    }
-
     fn count_poll(&self, polled: (PollResult, PollSource)) -> (Result<OpResult, Failure>, Option<PollSource>) {
         let (result, source) = polled;
         self.metrics.count_poll(source);
         (result.map(OpResult::Polled), Some(source))
+    }
+
+    fn count_polls(&self, polled: Vec<(PollResult, Option<PollSource>)>) -> OpResult {
+        polled.iter().filter_map(|(_, source)| *source).for_each(|source| self.metrics.count_poll(source));
+        OpResult::PolledMany(polled.into_iter().map(|(result, _)| result).collect())
     }
 
     /// Handles unknown paths, unsupported verbs and CORS preflights.
@@ -229,7 +234,7 @@ fn route(inbound: &Inbound) -> Option<Script> {
     Script::from_path(&inbound.path).filter(|_| matches!(inbound.verb, Verb::Get | Verb::Post))
 }
 
-/// A plain response to a path or a verb that the protocol does not define. Our choice.
+/// Builds a plain reply for a path or a verb that the protocol does not define. Our choice.
 fn plain_text(status: u16, body: &'static str) -> Reply {
     Reply { status, content_type: Some("text/plain; charset=utf-8"), headers: &[], body: body.into() }
 }
