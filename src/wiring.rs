@@ -110,7 +110,7 @@ fn embed_sandbox(config: &Config, server: &mut Server) -> Result<Url, ServeError
 }
 
 fn new_server(config: &Config, registry: &MetricsRegistry) -> Server {
-    Server::new(&config.server_options(), Connections::register(registry))
+    Server::new(config.server_options(), Connections::register(registry))
 }
 
 fn spawn(future: impl Future<Output = ()> + Send + 'static) {

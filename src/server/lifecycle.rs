@@ -1,4 +1,4 @@
-//! The life of all listeners: bound, started, drained at shutdown.
+//! Binds, starts and drains all listeners.
 //!
 //! Sockets are bound here, before anything else starts, and passed to Pingora by their file descriptors: the bound
 //! address is known (port 0 included), a taken address is an error at once, and a later upgrade can pass the sockets
@@ -18,10 +18,10 @@ use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::app::Limits;
+use super::app::App;
 use super::connections::Connections;
 use super::handler::Handler;
 use super::listener::Listener;
@@ -51,8 +51,9 @@ pub enum Lifetime {
 
 /// All listeners of the process.
 pub struct Server {
-    limits: Limits,
-    drain_timeout: Duration,
+    options: Options,
+    /// Shared by all listeners.
+    body_bytes: Arc<Semaphore>,
     fds: ListenFds,
     /// Stops the listeners that are drained.
     shutdown: watch::Sender<bool>,
@@ -68,7 +69,7 @@ pub struct Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("limits", &self.limits)
+            .field("options", &self.options)
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
@@ -76,10 +77,11 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Creates a server without listeners. `connections` counts those of the listeners that are drained.
-    pub fn new(options: &Options, connections: Arc<Connections>) -> Self {
+    pub fn new(options: Options, connections: Arc<Connections>) -> Self {
         Self {
-            limits: Limits::from(options),
-            drain_timeout: options.drain_timeout,
+            // A semaphore cannot hold more permits than `MAX_PERMITS`.
+            body_bytes: Arc::new(Semaphore::new(options.bodies_bytes_max.min(Semaphore::MAX_PERMITS))),
+            options,
             fds: Arc::new(Mutex::new(Fds::new())),
             shutdown: watch::Sender::new(false),
             no_shutdown: watch::Sender::new(false),
@@ -120,7 +122,8 @@ impl Server {
             // Not counted, or the drain would wait for them.
             Lifetime::Process => (Arc::default(), self.no_shutdown.subscribe()),
         };
-        let mut service = Service::new(name.to_owned(), Listener::new(handler, self.limits.clone(), connections));
+        let app = App::new(handler, self.options.clone(), Arc::clone(&self.body_bytes));
+        let mut service = Service::new(name.to_owned(), Listener::new(app, connections));
         service.add_listener(endpoint);
         let fds = Arc::clone(&self.fds);
         #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]
@@ -151,7 +154,7 @@ impl Server {
         self.ready.store(false, Ordering::Relaxed);
         self.shutdown.send_replace(true);
         let connections = Arc::clone(&self.connections);
-        let drain_timeout = self.drain_timeout;
+        let drain_timeout = self.options.drain_timeout;
         tokio::select! {
             () = self.drain() => tracing::info!("drained"),
             () = tokio::time::sleep(drain_timeout) => {

@@ -8,11 +8,11 @@ use pingora::apps::ServerApp;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 
-use super::app::{App, Limits};
+use super::app::App;
 use super::connections::Connections;
-use super::h2;
 use super::handler::Handler;
 use super::http1::{self, Next};
+use super::http2;
 
 /// A listener's application.
 pub(super) struct Listener<H> {
@@ -21,9 +21,9 @@ pub(super) struct Listener<H> {
 }
 
 impl<H: Handler> Listener<H> {
-    /// Creates a listener that answers with `handler` and counts its connections in `connections`.
-    pub(super) fn new(handler: Arc<H>, limits: Limits, connections: Arc<Connections>) -> Self {
-        Self { app: Arc::new(App::new(handler, limits)), connections }
+    /// Creates a listener that counts its connections in `connections`.
+    pub(super) fn new(app: App<H>, connections: Arc<Connections>) -> Self {
+        Self { app: Arc::new(app), connections }
     }
 }
 
@@ -36,25 +36,25 @@ impl<H> std::fmt::Debug for Listener<H> {
 #[async_trait]
 impl<H: Handler> ServerApp for Listener<H> {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let limits = &self.app.limits;
-        let _guard = self.connections.admit(limits.connections_max)?;
+        let options = &self.app.options;
+        let _guard = self.connections.admit(options.connections_max)?;
         // Over TLS, ALPN decides; on plain TCP, HTTP/2 is recognized by its preface.
-        let mut is_h2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let mut is_http2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let mut buffer = BytesMut::new();
-        let (mut request_timeout, mut is_new) = (limits.header_timeout, true);
-        while !is_h2 {
+        let (mut request_timeout, mut is_new) = (options.header_timeout, true);
+        while !is_http2 {
             match http1::serve(&self.app, &mut stream, &mut buffer, shutdown, request_timeout, is_new).await {
                 Next::Close => return None,
-                // Boxed, like HTTP/2 below: an idle connection must not hold memory for what few connections need.
+                // Boxed, like HTTP/2 below, so that an idle connection holds no memory that only few connections need.
                 Next::Session => (stream, buffer) = Box::pin(self.app.serve_http1(stream, buffer, shutdown)).await?,
                 Next::Http2 => {
-                    is_h2 = true;
+                    is_http2 = true;
                     stream = rewind(stream, &buffer)?;
                 }
             }
-            (request_timeout, is_new) = (limits.idle_timeout, false);
+            (request_timeout, is_new) = (options.idle_timeout, false);
         }
-        Box::pin(h2::serve(&self.app, stream, shutdown)).await;
+        Box::pin(http2::serve(&self.app, stream, shutdown)).await;
         None
     }
 }

@@ -3,11 +3,11 @@
 //! Pingora is used below its `Server`: `Server::run` always sleeps through its whole grace period, does not report the
 //! port that it bound, and retries a taken address for half a minute (`docs/decisions/0002-terminate-and-reissue.md`).
 
-pub mod app;
+mod app;
 pub mod connections;
-mod h2;
 pub mod handler;
 mod http1;
+mod http2;
 pub mod lifecycle;
 mod listener;
 pub mod options;

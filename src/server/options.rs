@@ -1,4 +1,4 @@
-//! Options of the server.
+//! Options of the server, the same for all listeners.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Time between two requests of a connection, including the header of the second.
     pub idle_timeout: Duration,
-    /// Most connections at once.
+    /// Most connections at once, over all listeners that are drained at shutdown.
     pub connections_max: usize,
     /// Time for open connections to finish at shutdown.
     pub drain_timeout: Duration,

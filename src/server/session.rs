@@ -34,7 +34,7 @@ impl<H: Handler> App<H> {
         let mut session = ServerSession::new_http1(stream);
         session.set_pipelined_prefix(buffer);
         let session = self.serve_session(session, shutdown).await?;
-        let reusable = timeout(self.limits.write_timeout, session.finish()).await.ok()?.ok()??;
+        let reusable = timeout(self.options.write_timeout, session.finish()).await.ok()?.ok()??;
         let (stream, buffer) = reusable.into_parts();
         Some((stream, buffer.unwrap_or_default()))
     }
@@ -42,7 +42,7 @@ impl<H: Handler> App<H> {
     /// Serves the one request of an HTTP/2 stream.
     pub(super) async fn serve_http2(&self, session: ServerSession, shutdown: &ShutdownWatch) {
         if let Some(session) = self.serve_session(session, shutdown).await {
-            let _ = timeout(self.limits.write_timeout, session.finish()).await;
+            let _ = timeout(self.options.write_timeout, session.finish()).await;
         }
     }
 
@@ -70,15 +70,15 @@ impl<H: Handler> App<H> {
 
     /// Reads a complete header. Returns `false` if there is none to serve and the connection has to be closed.
     async fn read_header(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> bool {
-        session.set_write_timeout(Some(self.limits.write_timeout));
+        session.set_write_timeout(Some(self.options.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        let reading = timeout(self.limits.header_timeout, session.read_request());
+        let reading = timeout(self.options.header_timeout, session.read_request());
         match with_shutdown_grace(reading, shutdown).await {
             Some(Ok(Ok(true))) if is_acceptable(session) => true,
             None | Some(Ok(Ok(false)) | Err(_)) => false,
             // Malformed or ambiguous. Its bytes are not repeated anywhere.
             Some(Ok(Ok(true) | Err(_))) => {
-                let _ = timeout(self.limits.write_timeout, session.respond_error(400)).await;
+                let _ = timeout(self.options.write_timeout, session.respond_error(400)).await;
                 false
             }
         }
@@ -87,14 +87,14 @@ impl<H: Handler> App<H> {
     /// Limits one write. Pingora has a timeout for writing bodies, but none for headers.
     async fn write_in_time(&self, writing: impl Future<Output = pingora::Result<()>>) -> pingora::Result<()> {
         let timed_out = || pingora::Error::explain(pingora::ErrorType::WriteTimedout, "the client does not read");
-        timeout(self.limits.write_timeout, writing).await.unwrap_or_else(|_| Err(timed_out()))
+        timeout(self.options.write_timeout, writing).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// Sets what Pingora leaves open for every request.
     fn configure(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) {
         // `Some` means that the client wants keep-alive; the timeout is infinite unless it is set.
         if session.get_keepalive().is_some() {
-            let idle_secs = self.limits.idle_timeout.as_secs().max(1);
+            let idle_secs = self.options.idle_timeout.as_secs().max(1);
             session.set_keepalive(if *shutdown.borrow() { None } else { Some(idle_secs) });
         }
         session.set_pipelining_enabled(true);
@@ -132,13 +132,13 @@ impl<H: Handler> App<H> {
         Ok(())
     }
 
-    /// Reads the whole body within its limits.
+    /// Reads the whole body within its options.
     async fn read_body(
         &self,
         session: &mut ServerSession,
         started: Instant,
     ) -> pingora::Result<Result<Bytes, Rejection>> {
-        let body_bytes_max = self.limits.body_bytes_max;
+        let body_bytes_max = self.options.body_bytes_max;
         if session.is_body_empty() {
             return Ok(Ok(Bytes::new()));
         }
@@ -151,7 +151,7 @@ impl<H: Handler> App<H> {
         if expects && session.req_header().version == Version::HTTP_11 {
             self.write_in_time(session.write_continue_response()).await?;
         }
-        let deadline = started + self.limits.body_timeout;
+        let deadline = started + self.options.body_timeout;
         let mut body = BytesMut::new();
         // Released when the body is complete: from then on the request is short-lived.
         let mut permit: Option<SemaphorePermit<'_>> = None;
@@ -166,7 +166,7 @@ impl<H: Handler> App<H> {
                 return Ok(Err(Rejection::BodyTooLarge));
             }
             let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            let Ok(more) = self.limits.bodies.try_acquire_many(bytes) else {
+            let Ok(more) = self.body_bytes.try_acquire_many(bytes) else {
                 return Ok(Err(Rejection::Overloaded));
             };
             match &mut permit {

@@ -62,7 +62,7 @@ pub(super) async fn serve<H: Handler>(
     let mut out = Vec::new();
     let mut may_be_http2 = is_new;
     loop {
-        let request = match parse(buffer, app.limits.body_bytes_max) {
+        let request = match parse(buffer, app.options.body_bytes_max) {
             Parsed::Complete(request) => request,
             Parsed::Http2 if may_be_http2 => return Next::Http2,
             Parsed::Unsupported | Parsed::Http2 => return Next::Session,
@@ -97,7 +97,7 @@ pub(super) async fn serve<H: Handler>(
         out.clear();
         encode(&response, is_last, &mut out);
         let answered = now();
-        let written = write_all(stream, &out, app.limits.write_timeout).await;
+        let written = write_all(stream, &out, app.options.write_timeout).await;
         app.handler.on_complete(AccessRecord {
             labels: response.labels,
             peer: *peer.get_or_insert_with(|| peer_address(stream)),
@@ -113,10 +113,10 @@ pub(super) async fn serve<H: Handler>(
         }
         if is_last {
             // The client must see the response before the end of the connection.
-            let _ = timeout(app.limits.write_timeout, stream.shutdown()).await;
+            let _ = timeout(app.options.write_timeout, stream.shutdown()).await;
             return Next::Close;
         }
-        deadline = answered + app.limits.idle_timeout;
+        deadline = answered + app.options.idle_timeout;
         if buffer.capacity() > IDLE_BUFFER_BYTES_MAX && buffer.len() < IDLE_BUFFER_BYTES_MAX {
             *buffer = BytesMut::from(&**buffer);
         }
@@ -177,8 +177,8 @@ mod tests {
 
     use super::*;
     use crate::http::Inbound;
-    use crate::server::app::Limits;
     use crate::server::handler::{Rejection, Response};
+    use crate::server::options::Options;
 
     /// Panics for two paths, before and after it waits, and answers every other.
     struct PanickingHandler;
@@ -212,25 +212,26 @@ mod tests {
     /// Serves one end of a pipe as a listener would. Returns the other end, the server task and the shutdown switch.
     fn serve_pipe() -> (DuplexStream, tokio::task::JoinHandle<()>, watch::Sender<bool>) {
         let second = Duration::from_secs(1);
-        let limits = Limits {
+        let options = Options {
             body_bytes_max: 100,
+            bodies_bytes_max: 100,
             header_timeout: second,
             body_timeout: second,
             write_timeout: second,
             idle_timeout: 2 * second,
             connections_max: 1,
-            bodies: Arc::new(Semaphore::new(100)),
+            drain_timeout: second,
         };
         let (client, server) = tokio::io::duplex(65_536);
         let (shutdown_tx, shutdown) = watch::channel(false);
         #[expect(clippy::disallowed_methods, reason = "awaited by each test")]
         let server_task = tokio::spawn(async move {
-            let app = App::new(Arc::new(PanickingHandler), limits);
+            let app = App::new(Arc::new(PanickingHandler), options, Arc::new(Semaphore::new(100)));
             let (mut stream, mut buffer): (Stream, _) = (Box::new(server), BytesMut::new());
-            let mut request_timeout = app.limits.header_timeout;
+            let mut request_timeout = app.options.header_timeout;
             let mut is_new = true;
             while let Next::Session = serve(&app, &mut stream, &mut buffer, &shutdown, request_timeout, is_new).await {
-                (request_timeout, is_new) = (app.limits.idle_timeout, false);
+                (request_timeout, is_new) = (app.options.idle_timeout, false);
                 match app.serve_http1(stream, buffer, &shutdown).await {
                     Some(reusable) => (stream, buffer) = reusable,
                     None => return,

@@ -4,7 +4,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::{Inbound, Verb};
-use crate::server::h2;
+use crate::server::http2;
 use crate::server::request::new_inbound;
 
 /// Most bytes of a request that is served on the fast path, header and body together.
@@ -38,7 +38,7 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
     }
     let partial = if buffer.len() < REQUEST_BYTES_MAX { Parsed::Partial } else { Parsed::Unsupported };
     let first_bytes = buffer.get(..3).unwrap_or(buffer);
-    if h2::PREFACE.starts_with(first_bytes) {
+    if http2::PREFACE.starts_with(first_bytes) {
         return if first_bytes.len() == 3 { Parsed::Http2 } else { partial };
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];

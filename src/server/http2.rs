@@ -41,14 +41,14 @@ pub(super) async fn serve<H: Handler>(app: &Arc<App<H>>, stream: Stream, shutdow
         socket_digest: stream.get_socket_digest(),
     });
     let handshake = handshake(stream, Some(options()));
-    let Ok(Ok(mut connection)) = timeout(app.limits.header_timeout, handshake).await else {
+    let Ok(Ok(mut connection)) = timeout(app.options.header_timeout, handshake).await else {
         return;
     };
     let mut streams = JoinSet::new();
     let mut malformed = 0;
     let mut is_shutting_down = false;
     loop {
-        let idle_timeout = if is_shutting_down { SHUTDOWN_GRACE } else { app.limits.idle_timeout };
+        let idle_timeout = if is_shutting_down { SHUTDOWN_GRACE } else { app.options.idle_timeout };
         tokio::select! {
             biased;
             () = shutdown_requested(shutdown), if !is_shutting_down => {
