@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
 
 pub use self::options::Options;
-pub(crate) use self::random::splitmix64;
+pub(crate) use self::random::{splitmix64, unit_interval};
 pub use self::rate_limit::RateLimit;
 pub use self::reply::Reply;
 

@@ -1,6 +1,6 @@
-//! Reproducible randomness.
+//! Reproducible random numbers and ids.
 
-/// One step of splitmix64: cheap, well distributed, and the same on every machine.
+/// Computes one step of splitmix64, which is cheap, well distributed, and the same on every machine.
 pub(crate) fn splitmix64(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -8,13 +8,13 @@ pub(crate) fn splitmix64(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number from 0 to 1, excluding 1, from the upper 53 bits.
+/// Converts the upper 53 bits to a number from 0 to 1, excluding 1.
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit in the mantissa")]
-pub(super) fn unit_interval(bits: u64) -> f64 {
+pub(crate) fn unit_interval(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// A version 4 UUID of these bits.
+/// Formats these bits as a version 4 UUID.
 pub(super) fn uuid(high: u64, low: u64) -> String {
     let variant = (low >> 48) & 0x3fff | 0x8000;
     let (time_low, time_mid, time_high) = (high >> 32, (high >> 16) & 0xffff, high & 0xfff);

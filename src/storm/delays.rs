@@ -33,7 +33,7 @@ impl Delays {
         self.longest_us = self.longest_us.max(delay_us);
     }
 
-    /// Number of recorded delays.
+    /// Returns the number of recorded delays.
     pub fn len(&self) -> u64 {
         self.histogram.len()
     }
@@ -43,31 +43,32 @@ impl Delays {
         self.histogram.is_empty()
     }
 
-    /// The `quantile` (0 to 1) in milliseconds, or `None` without delays.
+    /// Returns a quantile (0 to 1) in milliseconds, or `None` without delays.
     pub fn quantile_ms(&self, quantile: f64) -> Option<f64> {
-        // The upper end of a bucket may exceed every delay in it.
-        let delay_us = self.histogram.value_at_quantile(quantile).min(self.longest_us);
-        #[expect(clippy::cast_precision_loss, reason = "at most an hour in microseconds")]
-        (!self.is_empty()).then(|| delay_us as f64 / 1_000.0)
+        (!self.is_empty()).then(|| self.value_ms(quantile))
     }
 
-    /// Common quantiles in milliseconds; null without delays.
+    /// Returns the quantiles that are printed, in milliseconds, or `None` without delays.
+    fn quantiles_ms(&self) -> Option<[f64; 5]> {
+        (!self.is_empty()).then(|| [0.5, 0.9, 0.99, 0.999, 1.0].map(|quantile| self.value_ms(quantile)))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "at most an hour in microseconds")]
+    fn value_ms(&self, quantile: f64) -> f64 {
+        // The upper end of a bucket may exceed every delay in it.
+        self.histogram.value_at_quantile(quantile).min(self.longest_us) as f64 / 1_000.0
+    }
+
+    /// Returns the common quantiles in milliseconds as JSON; null without delays.
     pub fn to_json(&self) -> Json {
-        let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(|quantile| self.quantile_ms(quantile));
-        if self.is_empty() {
-            return Json::Null;
-        }
+        let Some([p50, p90, p99, p999, max]) = self.quantiles_ms() else { return Json::Null };
         json!({ "p50": p50, "p90": p90, "p99": p99, "p999": p999, "max": max })
     }
 
-    /// Common quantiles as text, followed by a description of the delay.
+    /// Returns the common quantiles as text, followed by a description of the delay.
     pub fn to_text(&self, description: &str) -> String {
-        let ms = |quantile| self.quantile_ms(quantile).map(|ms| format!("{ms:.1}"));
-        let [p50, p90, p99, p999, max] = [0.5, 0.9, 0.99, 0.999, 1.0].map(ms).map(Option::unwrap_or_default);
-        if self.is_empty() {
-            return format!("{description}: none");
-        }
-        format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max} ms {description}")
+        let Some([p50, p90, p99, p999, max]) = self.quantiles_ms() else { return format!("{description}: none") };
+        format!("p50 {p50:.1}, p90 {p90:.1}, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1} ms {description}")
     }
 
     /// Removes all delays.

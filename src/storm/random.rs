@@ -2,20 +2,20 @@
 
 use std::f64::consts::TAU;
 
-use crate::sandbox::splitmix64;
+use crate::sandbox::{splitmix64, unit_interval};
 
 /// First stream of the tasks. Tasks and clients have separate streams, so that the number of clients does not change
 /// the tasks.
-pub const TASK_STREAM: u64 = 0;
+pub(super) const TASK_STREAM: u64 = 0;
 /// First stream of the clients.
-pub const CLIENT_STREAM: u64 = 1 << 32;
+pub(super) const CLIENT_STREAM: u64 = 1 << 32;
 
 /// The splitmix64 generator.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// Creates a generator with its own sequence for each seed and stream.
+    /// Creates a generator with a separate sequence for each seed and stream.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self(splitmix64(seed ^ splitmix64(stream)))
     }
@@ -24,9 +24,7 @@ impl Random {
     pub fn uniform(&mut self) -> f64 {
         let bits = splitmix64(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_precision_loss, reason = "53 bits, all of which fit")]
-        let uniform = (bits >> 11) as f64 / (1_u64 << 53) as f64;
-        uniform
+        unit_interval(bits)
     }
 
     /// Draws from a log-normal distribution: `median` times e to the power of `sigma` times a normal variate.

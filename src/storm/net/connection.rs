@@ -10,8 +10,8 @@ use super::target::Target;
 use crate::storm::reply::RequestError;
 use crate::upstream::http::{self, ErrorKind, ExchangeError};
 
-/// The response to a request.
-pub(super) struct HttpReply {
+/// The response to a request, and when the request was sent.
+pub(super) struct HttpResponse {
     /// When the request was first written, after the connection was open.
     pub(super) sent_at: Instant,
     pub(super) status: u16,
@@ -35,7 +35,7 @@ impl ClientConnection {
         target: &Target,
         request: &RequestHeader,
         form: Option<&Bytes>,
-    ) -> Result<HttpReply, RequestError> {
+    ) -> Result<HttpResponse, RequestError> {
         let attempts = async {
             let idle = self.idle.take();
             let was_kept = idle.is_some();
@@ -49,8 +49,8 @@ impl ClientConnection {
         };
         // On timeout the connection is dropped, so that the late response cannot be read as the next one.
         let result = timeout(target.timeout, attempts).await;
-        let reply = result.unwrap_or(Err(ErrorKind::Timeout.into())).map_err(|error| error.kind)?;
-        if reply.status == 200 { Ok(reply) } else { Err(RequestError::HttpStatus) }
+        let response = result.unwrap_or(Err(ErrorKind::Timeout.into())).map_err(|error| error.kind)?;
+        if response.status == 200 { Ok(response) } else { Err(RequestError::HttpStatus) }
     }
 
     async fn exchange(
@@ -59,7 +59,7 @@ impl ClientConnection {
         idle: Option<Stream>,
         request: &RequestHeader,
         form: Option<&Bytes>,
-    ) -> Result<HttpReply, ExchangeError> {
+    ) -> Result<HttpResponse, ExchangeError> {
         const BODY_BYTES_MAX: usize = 1 << 20;
         let mut session = match idle {
             Some(stream) => http::resume(stream),
@@ -68,11 +68,11 @@ impl ClientConnection {
         #[expect(clippy::disallowed_methods, reason = "measures a delay, decides nothing")]
         let sent_at = Instant::now();
         let response = http::exchange(&mut session, request.clone(), form.cloned(), BODY_BYTES_MAX).await?;
-        let reply = HttpReply { sent_at, status: response.header.status.as_u16(), body: response.body };
+        let response = HttpResponse { sent_at, status: response.header.status.as_u16(), body: response.body };
         if target.keeps_connections {
             self.idle = http::into_stream(session).await;
         }
-        Ok(reply)
+        Ok(response)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::form_urlencoded;
 
-use super::connection::{ClientConnection, HttpReply};
+use super::connection::{ClientConnection, HttpResponse};
 use super::target::Target;
 use crate::storm::plan::Plan;
 use crate::storm::reply::{LegacyReply, RequestError};
@@ -55,7 +55,7 @@ impl Storm {
         })
     }
 
-    /// Time since the start.
+    /// Returns the time since the start.
     pub(super) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
@@ -91,11 +91,12 @@ impl Storm {
         let due = self.plan.submit_due(task);
         sleep_until(self.start + due).await;
         let started = self.elapsed();
-        let reply = self.send_submit(task).await;
+        let response = self.send_submit(task).await;
         let timing = Timing { due, started, ended: self.elapsed() };
-        let sent_at = reply.as_ref().map_or(started, |reply| reply.sent_at.saturating_duration_since(self.start));
+        let sent_at =
+            response.as_ref().map_or(started, |response| response.sent_at.saturating_duration_since(self.start));
         let ready_at = self.plan.solve_time(task).map(|solve_time| sent_at + solve_time);
-        let result = reply.and_then(|reply| LegacyReply::parse(&reply.body));
+        let result = response.and_then(|response| LegacyReply::parse(&response.body));
         self.tally.lock().record_submit(task, timing, &result, ready_at);
         match result {
             Ok(LegacyReply::Ok(id)) => Submission::Accepted(Arc::from(id)),
@@ -103,13 +104,13 @@ impl Storm {
         }
     }
 
-    async fn send_submit(&self, task: usize) -> Result<HttpReply, RequestError> {
+    async fn send_submit(&self, task: usize) -> Result<HttpResponse, RequestError> {
         let form = Bytes::from(self.plan.submit_body(task, &self.key));
         let request = self.target.request("/in.php", Some(&form))?;
         ClientConnection::default().send(&self.target, &request, Some(&form)).await
     }
 
-    /// Polls a task until the end of the storm.
+    /// Polls a task until the end of the storm, as one of its clients.
     pub(super) async fn poll(self: Arc<Self>, client: usize) {
         let mut client = Client::new(&self, client);
         tokio::select! {
@@ -167,9 +168,9 @@ impl<'a> Client<'a> {
             sleep_until(storm.start + due).await;
             let started = storm.elapsed();
             self.pending = Some(PendingPoll { due, started: Some((started, was_idle)) });
-            let reply = self.connection.send(&storm.target, &request, None).await;
+            let response = self.connection.send(&storm.target, &request, None).await;
             self.pending = None;
-            let result = reply.and_then(|reply| LegacyReply::parse(&reply.body));
+            let result = response.and_then(|response| LegacyReply::parse(&response.body));
             let timing = Timing { due, started, ended: storm.elapsed() };
             storm.tally.lock().record_poll(self.task, timing, was_idle, &result);
             if storm.plan.stop_when_answered && result.is_ok_and(|reply| reply.is_final()) {

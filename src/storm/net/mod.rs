@@ -140,7 +140,7 @@ async fn fetch_upstream_calls(admin: &Target) -> Result<UpstreamCalls, String> {
         ClientConnection::default().send(admin, &request, None).await
     };
     match fetch.await.map_err(RequestError::label) {
-        Ok(reply) => Ok(upstream_calls::parse(&String::from_utf8_lossy(&reply.body))),
+        Ok(response) => Ok(upstream_calls::parse(&String::from_utf8_lossy(&response.body))),
         Err(error) => Err(format!("--admin: /metrics could not be read: {error}")),
     }
 }
