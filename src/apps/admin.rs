@@ -30,10 +30,10 @@ impl AdminApp {
             (Verb::Get, "/metrics") => {
                 response(200, "text/plain; version=0.0.4; charset=utf-8", self.registry.render().into())
             }
-            // A response is all that a liveness probe asks for.
+            // Any response proves that the process is alive.
             (Verb::Get, "/livez") => plain_text(200, "live\n"),
             // Readiness ignores the upstream's health on purpose: polls are answered from memory without it, and a
-            // fleet that takes itself out of service together with its upstream helps nobody.
+            // whole fleet that leaves the load balancer with its upstream would make an outage worse.
             (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => plain_text(200, "ready\n"),
             (Verb::Get, "/readyz") => plain_text(503, "draining\n"),
             _ => plain_text(404, "no such page: /metrics, /livez, /readyz\n"),

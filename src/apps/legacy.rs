@@ -1,4 +1,4 @@
-//! The legacy listeners' application: the gateway, with an access line for each request.
+//! The application of the legacy listeners: the gateway, with an access line for each request.
 
 use std::sync::Arc;
 

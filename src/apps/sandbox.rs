@@ -1,4 +1,4 @@
-//! The sandbox's application: its native API, and its counters.
+//! The application of the sandbox's listener: its native API, and its counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Priority classes of calls, and the reasons for which a call is denied.
+//! Priority classes of calls, and the reasons to deny a call.
 
 use crate::native::Endpoint;
 
@@ -30,7 +30,7 @@ impl Class {
     /// All classes.
     pub const ALL: [Self; 4] = [Self::Submit, Self::Report, Self::Balance, Self::Poll];
 
-    /// Label in metrics.
+    /// Returns the label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Submit => "submit",
@@ -40,7 +40,7 @@ impl Class {
         }
     }
 
-    /// Fraction of the bucket that this class leaves to the classes above it.
+    /// Returns the fraction of the bucket that this class leaves to the classes above it.
     pub(super) fn reserve(self) -> f64 {
         match self {
             Self::Submit => 0.0,
@@ -70,7 +70,7 @@ impl Denied {
     /// All reasons.
     pub const ALL: [Self; 5] = [Self::Paused, Self::Rate, Self::Share, Self::Calls, Self::AccountCalls];
 
-    /// Label in metrics.
+    /// Returns the label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Paused => "paused",

@@ -1,9 +1,9 @@
 //! Admission of calls to the upstream: a rate limit, concurrency limits, priorities and fair shares.
 //!
 //! The upstream counts requests per source address, so all accounts share one limit, and a storm on one account would
-//! earn every account a 429. A token bucket stays below the upstream's limit and below what `X-RateLimit-*` reports as
-//! remaining. Each class of calls leaves a reserve of tokens to the classes above it: submits, then reports, then
-//! balances, then polls. While tokens are short, no account gets more than its share. Sans-I/O: the time is an
+//! cause a 429 for every account. A token bucket stays below the upstream's limit and below what `X-RateLimit-*`
+//! reports as remaining. Each class of calls leaves a reserve of tokens to the classes above it: submits, then reports,
+//! then balances, then polls. While tokens are short, no account gets more than its share. Sans-I/O: the time is an
 //! argument.
 
 mod class;
@@ -18,12 +18,12 @@ use crate::domain::{Account, Moment};
 use crate::native::Rate;
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// Limits. `conf/capgate.toml` has the defaults and their reasons.
+/// Limits. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Most calls in any ten seconds.
     pub requests_per_10s: u32,
-    /// Most concurrent calls other than polls, which `flights_max` of the ledger limits.
+    /// Most concurrent calls other than polls, which the ledger limits by its `flights_max`.
     pub calls_max: usize,
     /// Most concurrent calls of one account, polls included.
     pub account_calls_max: usize,
@@ -72,7 +72,7 @@ struct State {
     calls: usize,
     period_started_at: Moment,
     last_answer_at: Moment,
-    /// Accounts with a call in progress, or an attempt in this share period or the last. `None` stands for all accounts
+    /// Accounts with a call in progress, or an attempt in this share period or the last. `None` represents all accounts
     /// whose key the upstream has not accepted yet: invented keys must not get a share each.
     accounts: HashMap<Option<Account>, AccountUsage>,
 }
@@ -129,7 +129,7 @@ impl Budget {
     /// Acquires permission for one call. `account` is `None` if the upstream has not accepted its key yet.
     ///
     /// # Errors
-    /// If the call must not be sent now.
+    /// The reason if the call must not be sent now.
     pub fn try_acquire(
         self: &Arc<Self>,
         class: Class,
@@ -199,7 +199,7 @@ impl Budget {
         state.paused_until = state.paused_until.max(now.after_ms(pause_ms));
     }
 
-    /// Tokens in the bucket; zero during a pause.
+    /// Returns the tokens in the bucket; zero during a pause.
     pub fn tokens(&self, now: Moment) -> f64 {
         let mut state = self.state.lock();
         state.advance(now);
@@ -237,12 +237,13 @@ impl State {
         }
     }
 
-    /// Elapsed fraction of this share period.
+    /// Returns the elapsed fraction of this share period.
     fn period_elapsed(&self, now: Moment) -> f64 {
         to_float(now.millis_since(self.period_started_at)) / to_float(SHARE_PERIOD_MS)
     }
 
-    /// Usage of an account. Inserted even if the call is denied, so that the shares of the others count it.
+    /// Returns the usage of an account. Inserts it even if the call is denied later, so that the shares of the others
+    /// take it into account.
     fn account_mut(&mut self, account: Option<Account>) -> &mut AccountUsage {
         if !self.accounts.contains_key(&account) && self.accounts.len() >= ACCOUNTS_MAX {
             // With this many accounts, a share is less than one call.
@@ -253,7 +254,7 @@ impl State {
         usage
     }
 
-    /// Calls per share period for each account; `None` if there is only one.
+    /// Returns the calls per share period for each account; `None` if there is only one.
     fn share(&self) -> Option<f64> {
         let all = self.limit * to_float(SHARE_PERIOD_MS) / to_float(WINDOW_MS);
         (self.accounts.len() > 1).then(|| all / to_float(self.accounts.len() as u64))
@@ -261,7 +262,8 @@ impl State {
 }
 
 impl AccountUsage {
-    /// Approximate calls in a sliding period: those of this period and the part of the last that it overlaps.
+    /// Returns the approximate number of calls in a sliding period: those of this period, and the part of the last
+    /// period's that it overlaps.
     fn recent(&self, elapsed: f64) -> f64 {
         f64::from(self.this_period) + f64::from(self.last_period) * (1.0 - elapsed)
     }

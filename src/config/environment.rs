@@ -13,7 +13,7 @@ pub(super) struct Variable {
 }
 
 impl Variable {
-    /// The variables of all keys.
+    /// Lists the variables of all keys.
     pub(super) fn all() -> Vec<Self> {
         let mut variables = Vec::new();
         for (section, keys) in toml::Table::try_from(Sections::default()).unwrap_or_default() {
@@ -34,7 +34,7 @@ impl Variable {
         value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
     }
 
-    /// A configuration file that sets only this key.
+    /// Builds a configuration file that sets only this key.
     pub(super) fn to_file(&self, value: toml::Value) -> toml::Table {
         let keys = toml::Table::from_iter([(self.key.clone(), value)]);
         toml::Table::from_iter([(self.section.clone(), keys.into())])

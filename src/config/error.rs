@@ -1,8 +1,8 @@
-//! The error of a configuration that is refused.
+//! The error for an invalid configuration.
 
 use std::fmt;
 
-/// Why a configuration is refused. The text names the file or variable, the key and what is allowed.
+/// Why a configuration is invalid. The text names the file or variable, the key and the allowed values.
 #[derive(Debug)]
 pub struct ConfigError(pub String);
 

@@ -41,7 +41,7 @@ impl Config {
         Ok(Self { sections, method_table })
     }
 
-    /// All environment variables: name, section and key.
+    /// Lists all environment variables: name, section and key.
     pub fn variables() -> Vec<(String, String, String)> {
         Variable::all().into_iter().map(|variable| (variable.name, variable.section, variable.key)).collect()
     }

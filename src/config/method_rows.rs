@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ConfigError;
 use crate::methods::{Method, Param, Table, TaskType};
 
-/// The native names of one row that change.
+/// Changed native names of one row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MethodSection {
@@ -66,7 +66,7 @@ impl MethodSection {
         }
     }
 
-    /// The changed row. Leaks its names and lists.
+    /// Builds the changed row. Leaks its names and lists.
     fn apply(&self, row: &Method) -> Method {
         let leak = |text: &String| -> &'static str { Box::leak(text.clone().into_boxed_str()) };
         let rename = |native: &'static str| self.fields.get(native).map_or(native, leak);

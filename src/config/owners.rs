@@ -1,4 +1,4 @@
-//! The options of each owner.
+//! Splits the configuration into the options of each owner.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,29 +20,29 @@ use crate::upstream;
 
 /// Listeners and runtime.
 impl Config {
-    /// Address of the HTTP listener; `None` if it is off.
+    /// Returns the address of the HTTP listener; `None` if it is off.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.sections.listen.http.0
     }
 
-    /// Address and certificate of the HTTPS listener; `None` if it is off or has no certificate.
+    /// Returns the address and certificate of the HTTPS listener; `None` if it is off or has no certificate.
     pub fn https_listener(&self) -> Option<(SocketAddr, TlsFiles)> {
         let (address, tls) = (self.sections.listen.https.0?, &self.sections.tls);
         let files = TlsFiles { cert: non_empty(&tls.cert)?, key: non_empty(&tls.key)? };
         Some((address, files))
     }
 
-    /// Address of the admin listener; `None` if it is off.
+    /// Returns the address of the admin listener; `None` if it is off.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.sections.listen.admin.0
     }
 
-    /// Address of `capgate sandbox`; `None` if it is off.
+    /// Returns the address of `capgate sandbox`; `None` if it is off.
     pub fn sandbox_address(&self) -> Option<SocketAddr> {
         self.sections.sandbox.listen.0
     }
 
-    /// Server options.
+    /// Returns the options of the server.
     pub fn server_options(&self) -> server::options::Options {
         let (limits, server) = (&self.sections.limits, &self.sections.server);
         server::options::Options {
@@ -57,12 +57,12 @@ impl Config {
         }
     }
 
-    /// Worker threads of the runtime; `None` for one per core.
+    /// Returns the number of worker threads of the runtime; `None` for one per core.
     pub fn runtime_threads(&self) -> Option<usize> {
         Some(self.sections.server.threads.count()).filter(|threads| *threads > 0)
     }
 
-    /// Log options.
+    /// Returns the options of the log.
     pub fn log_options(&self) -> LogOptions {
         let log = &self.sections.log;
         LogOptions { format: log.format, level: log.level, access: log.access }
@@ -71,7 +71,7 @@ impl Config {
 
 /// Gateway.
 impl Config {
-    /// Limits and method table of the legacy dialect.
+    /// Returns the limits and the method table of the legacy dialect.
     pub fn legacy_limits(&self) -> legacy::Limits {
         let (limits, upstream) = (&self.sections.limits, &self.sections.upstream);
         legacy::Limits {
@@ -88,7 +88,7 @@ impl Config {
         }
     }
 
-    /// Gateway options.
+    /// Returns the options of the gateway.
     pub fn gateway_options(&self) -> gateway::Options {
         gateway::Options {
             limits: self.legacy_limits(),
@@ -98,7 +98,7 @@ impl Config {
         }
     }
 
-    /// Ledger options.
+    /// Returns the options of the ledger.
     pub fn ledger_options(&self) -> ledger::Options {
         let ledger = &self.sections.ledger;
         ledger::Options {
@@ -117,12 +117,12 @@ impl Config {
         }
     }
 
-    /// How long a poll waits for a flight.
+    /// Returns the longest time that a poll waits for a flight.
     pub fn follow_deadline(&self) -> Duration {
         self.sections.ledger.follow_deadline_ms.duration()
     }
 
-    /// Budget options.
+    /// Returns the options of the budget.
     pub fn budget_options(&self) -> budget::Options {
         let upstream = &self.sections.upstream;
         budget::Options {
@@ -136,12 +136,12 @@ impl Config {
 
 /// Upstream.
 impl Config {
-    /// Base URL of the upstream; `None` for the embedded sandbox.
+    /// Returns the base URL of the upstream; `None` for the embedded sandbox.
     pub fn upstream_url(&self) -> Option<Url> {
         self.sections.upstream.url.0.clone()
     }
 
-    /// Options of the client that calls the upstream at `url`.
+    /// Returns the options of the client that calls the upstream at `url`.
     pub fn upstream_options(&self, url: Url) -> upstream::options::Options {
         let upstream = &self.sections.upstream;
         upstream::options::Options {
@@ -156,12 +156,12 @@ impl Config {
         }
     }
 
-    /// Time between two look-ups of the upstream's name.
+    /// Returns the time between two look-ups of the upstream's name.
     pub fn resolve_interval(&self) -> Duration {
         self.sections.upstream.resolve_every_ms.duration()
     }
 
-    /// Sandbox options.
+    /// Returns the options of the sandbox.
     pub fn sandbox_options(&self) -> sandbox::Options {
         let sandbox = &self.sections.sandbox;
         sandbox::Options {

@@ -16,12 +16,12 @@ use crate::legacy::SELECTION_MODES;
 pub(super) struct Ranged<const MIN: u64, const MAX: u64>(pub(super) u64);
 
 impl<const MIN: u64, const MAX: u64> Ranged<MIN, MAX> {
-    /// The number as milliseconds.
+    /// Converts the number from milliseconds.
     pub(super) fn duration(self) -> Duration {
         Duration::from_millis(self.0)
     }
 
-    /// The number as a count, saturated at `usize::MAX`.
+    /// Converts the number to a count, saturated at `usize::MAX`.
     pub(super) fn count(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }

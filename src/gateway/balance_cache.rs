@@ -1,4 +1,4 @@
-//! Balances that were read lately. Some clients read the balance before each submit, from all their threads at once.
+//! The cache of recent balances. Some clients read the balance before each submit, from all their threads at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,8 @@ use crate::domain::{Account, Failure, Moment};
 /// Most accounts in the cache. Above it, balances are read without a cache.
 const ACCOUNTS_MAX: usize = 10_000;
 
-/// A balance and when it was read. Empty while a request reads it; concurrent requests wait for the cell.
+/// A balance, and the moment at which it was read. Empty while one request reads it; concurrent requests wait for the
+/// cell.
 pub(super) type BalanceCell = Arc<OnceCell<(Result<f64, Failure>, Moment)>>;
 
 /// Balances by account.
@@ -19,25 +20,25 @@ pub(super) type BalanceCell = Arc<OnceCell<(Result<f64, Failure>, Moment)>>;
 pub(super) struct BalanceCache {
     ttl_ms: u64,
     cells: DashMap<Account, BalanceCell>,
-    /// When expired cells were last removed, in milliseconds.
-    last_sweep: AtomicU64,
+    /// Moment at which expired cells were last removed, in milliseconds.
+    last_sweep_ms: AtomicU64,
 }
 
 impl BalanceCache {
     /// Creates an empty cache.
     pub(super) fn new(ttl_ms: u64) -> Self {
-        Self { ttl_ms, cells: DashMap::new(), last_sweep: AtomicU64::new(0) }
+        Self { ttl_ms, cells: DashMap::new(), last_sweep_ms: AtomicU64::new(0) }
     }
 
-    /// Returns the cell of an account: filled and fresh, being filled, or new.
+    /// Returns the cell of an account, which is fresh, being filled, or new.
     pub(super) fn cell(&self, account: &Account, now: Moment) -> BalanceCell {
         if let Some(cell) = self.cells.get(account).filter(|cell| !self.is_expired(cell, now)) {
             return Arc::clone(&cell);
         }
         // A full map is swept once per TTL, not by each request.
-        let last_sweep = self.last_sweep.load(Ordering::Relaxed);
-        if self.cells.len() >= ACCOUNTS_MAX && last_sweep.saturating_add(self.ttl_ms) < now.0 {
-            self.last_sweep.store(now.0, Ordering::Relaxed);
+        let last_sweep_ms = self.last_sweep_ms.load(Ordering::Relaxed);
+        if self.cells.len() >= ACCOUNTS_MAX && last_sweep_ms.saturating_add(self.ttl_ms) < now.0 {
+            self.last_sweep_ms.store(now.0, Ordering::Relaxed);
             self.cells.retain(|_, cell| !self.is_expired(cell, now));
         }
         if self.cells.len() >= ACCOUNTS_MAX {

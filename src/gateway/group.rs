@@ -1,5 +1,5 @@
 //! One legacy id for several tasks: a client may send several images to rotate and waits for all answers in one
-//! (2captcha docs, rotate). Each image is a task of its own in the ledger; the group's record stands for all of them.
+//! (2captcha docs, rotate). Each image is a task of its own in the ledger; the group's record represents all of them.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::methods::Payload;
 
 impl Operations {
-    /// Submits several tasks behind one id. If only some are refused, the others are paid for: the client gets its id,
-    /// and a poll returns the refusal.
+    /// Submits several tasks under one id. If only some are refused, the client gets its id and its polls return the
+    /// refusal, because the other tasks are already paid for.
     pub(super) async fn submit_group(&self, account: &Account, tasks: Vec<Task>) -> Result<LegacyId, Failure> {
         let Some(first) = tasks.first() else {
             return Err(Failure::MethodUnknown);
@@ -35,7 +35,7 @@ impl Operations {
         Ok(group)
     }
 
-    /// Makes room for a group and all its members, before the first task is paid for.
+    /// Reserves records for a group and all its members, before the first task is paid for.
     fn open_group(&self, account: &Account, tasks: &[Task]) -> Result<(LegacyId, Vec<LegacyId>), Failure> {
         let method = tasks.first().ok_or(Failure::MethodUnknown)?.method;
         let group = self.ledger.open(account, method)?;

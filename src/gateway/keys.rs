@@ -1,4 +1,4 @@
-//! Which keys the upstream has accepted, and which it refused a moment ago.
+//! The cache of keys that the upstream accepted, and of keys that it recently refused.
 
 use dashmap::DashMap;
 
@@ -7,11 +7,11 @@ use crate::domain::{Account, Failure, Moment};
 
 /// Most refused keys in the cache. Above it, calls of further refused keys go upstream each time.
 const REFUSED_MAX: usize = 100_000;
-/// Most accepted keys in the cache. Above it, the cache is cleared and all keys are strangers again.
+/// Most accepted keys in the cache. Above it, the cache is cleared and all keys count as unverified again.
 const ACCEPTED_MAX: usize = 100_000;
 
 /// Cache of accepted and refused keys. A refusal is cached briefly, so that a client in a loop costs no upstream calls:
-/// services of this kind ban an address after some tens of bad keys.
+/// services of this kind ban an address after a few dozen bad keys.
 #[derive(Debug)]
 pub(super) struct Keys {
     refused_ttl_ms: u64,
@@ -61,7 +61,7 @@ impl Keys {
     }
 
     fn note_refused(&self, account: &Account, failure: &Failure, now: Moment) {
-        // A key without money is a good key.
+        // The key of an empty account is still valid.
         if *failure != Failure::ZeroBalance {
             self.accepted.remove(account);
         }

@@ -1,5 +1,5 @@
-//! What a request asked for and how it ended, as labels of metrics and of the access log: closed sets, so that nothing
-//! that a client sent can reach either.
+//! Labels of a request for metrics and the access log. All values are from closed sets, so that nothing a client sends
+//! can reach either.
 
 use crate::domain::{Failure, OpResult, Outcome};
 use crate::ledger::PollSource;
@@ -11,18 +11,18 @@ use crate::legacy::{ReplyContext, Script};
 pub struct RequestLabels {
     /// The script; `None` for any other path.
     pub script: Option<Script>,
-    /// What the request asked for.
+    /// The requested action.
     pub action: Action,
     /// Row of the method table, on a submit.
     pub method: Option<&'static str>,
     /// How the request ended.
     pub outcome: OutcomeLabel,
-    /// Where the answer of a poll came from.
+    /// Source of a poll's answer.
     pub source: Option<PollSource>,
 }
 
 impl RequestLabels {
-    /// Label of the script: `in`, `res` or `none`.
+    /// Returns the label of the script: `in`, `res` or `none`.
     pub fn script_label(&self) -> &'static str {
         match self.script {
             Some(Script::In) => "in",
@@ -32,19 +32,19 @@ impl RequestLabels {
     }
 }
 
-/// What a request asked for.
+/// The action that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// An operation of the legacy API, or what was recognized of one.
+    /// An operation of the legacy API, as far as it could be decoded.
     Legacy(ReplyContext),
     /// A CORS preflight.
     Preflight,
-    /// Nothing that is served: an unknown path or an unsupported verb.
+    /// None: the path is unknown or the verb unsupported.
     None,
 }
 
 impl Action {
-    /// Name for metrics and logs.
+    /// Returns the name for metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Legacy(context) => context.label(),
@@ -77,7 +77,7 @@ impl OutcomeLabel {
         }
     }
 
-    /// Name for metrics and logs.
+    /// Returns the name for metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",

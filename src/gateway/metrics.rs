@@ -19,7 +19,7 @@ const CALL_SECONDS: &[f64] =
 #[derive(Debug)]
 pub(super) struct RequestMetrics {
     requests: IntCounterVec,
-    /// The two series of nearly all requests. Looking a series up takes longer than incrementing it.
+    /// The two series of nearly all requests, kept here because a look-up takes longer than an increment.
     gets_not_ready: IntCounter,
     gets_ok: IntCounter,
     /// One counter for each of [`PollSource::ALL`].
@@ -48,10 +48,8 @@ impl RequestMetrics {
             gets_ok: res_get(OutcomeLabel::Ok),
             requests,
             polls: PollSource::ALL.map(|source| polls.with_label_values(&[source.label()])),
-            unknown_parameters: registry.counter(
-                "capgate_unknown_parameters_total",
-                "Parameters of submits that have no meaning here and are ignored.",
-            ),
+            unknown_parameters: registry
+                .counter("capgate_unknown_parameters_total", "Submit parameters that are unknown and ignored."),
         }
     }
 
@@ -77,7 +75,7 @@ impl RequestMetrics {
         }
     }
 
-    /// Counts parameters that have no meaning here.
+    /// Counts unknown parameters of a submit.
     pub(super) fn count_unknown_parameters(&self, count: usize) {
         self.unknown_parameters.inc_by(count as u64);
     }
@@ -100,7 +98,7 @@ pub(super) enum CallResult {
     Refused,
     /// The upstream answered 429.
     RateLimited,
-    /// The answer made no sense.
+    /// The answer could not be interpreted.
     Unusable,
     /// No answer arrived, for this cause.
     Failed(&'static str),
@@ -123,7 +121,7 @@ impl CallResult {
 pub(super) enum NotSentReason {
     /// The budget denied it.
     Budget(Denied),
-    /// The upstream refused the key a moment ago.
+    /// The upstream recently refused the key.
     RefusedKey,
 }
 
@@ -154,7 +152,7 @@ impl CallMetrics {
             not_sent: registry.counters(
                 "capgate_shed_total",
                 "Native calls that were not sent, by class (submit, report, balance, poll) and reason (paused, rate, \
-                 share, calls, account_calls; refused: the upstream refused the key a moment ago).",
+                 share, calls, account_calls; refused: the upstream recently refused the key).",
                 &["class", "reason"],
             ),
         };

@@ -1,7 +1,7 @@
 //! The gateway: turns one inbound request into one reply.
 //!
-//! [`Gateway::try_answer`] decodes a request and answers it if that needs no waiting, [`Gateway::answer`] runs what is
-//! left. Each operation has a file of its own.
+//! [`Gateway::try_answer`] decodes a request and answers it if that requires no waiting; [`Gateway::answer`] does the
+//! remaining work. Each operation has a file of its own.
 
 mod balance;
 mod balance_cache;
@@ -34,7 +34,7 @@ use crate::ledger::{Ledger, PollReply, PollResult, PollSource};
 use crate::legacy::{self, Limits, Reply, Script, Style};
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// Settings of the gateway itself. Defaults and reasons are in `conf/capgate.toml`.
+/// Options of the gateway. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bounds on decoding.
@@ -43,7 +43,7 @@ pub struct Options {
     pub submit_wait: Duration,
     /// How long a balance is answered from memory, in milliseconds.
     pub balance_ttl_ms: u64,
-    /// How long a key that the upstream refused is refused without a call, in milliseconds.
+    /// How long a key is refused without a call after the upstream refused it, in milliseconds.
     pub refused_ttl_ms: u64,
 }
 
@@ -111,7 +111,7 @@ impl Gateway {
         }
     }
 
-    /// Polls the upstream ahead of clients that poll often, forever; see [`Ledger::run_prefetch`].
+    /// Polls the upstream ahead of clients that poll often; see [`Ledger::run_prefetch`]. Never returns.
     pub async fn run_prefetch(self) {
         let ledger = self.operations.ledger.clone();
         ledger.run_prefetch(|task| self.operations.fetch_result(task)).await;
@@ -125,7 +125,7 @@ impl Gateway {
         }
     }
 
-    /// Answers a request if that needs no waiting, which is true of most polls.
+    /// Answers a request if that requires no waiting, as for most polls.
     pub fn try_answer(&self, inbound: &Inbound) -> Step<(Reply, RequestLabels), PendingRequest> {
         let Some(script) = route(inbound) else {
             return Step::Ready(self.respond_unroutable(inbound));

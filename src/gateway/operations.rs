@@ -1,5 +1,5 @@
-//! The operations of the legacy API on the ledger and the upstream. Each operation has a file of its own, which adds
-//! its methods to [`Operations`].
+//! The operations of the legacy API on the ledger and the upstream. Each operation has its own file, which adds its
+//! methods to [`Operations`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::balance_cache::BalanceCache;
 use super::upstream_client::UpstreamClient;
 use crate::ledger::Ledger;
 
-/// What all operations share. Cheap to clone.
+/// Shared state of all operations. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Operations {
     pub(super) ledger: Ledger,
@@ -18,7 +18,7 @@ pub(super) struct Operations {
     pub(super) submit_wait: Duration,
 }
 
-/// Runs all futures at once, each in a task of its own, and returns their results in order.
+/// Runs all futures concurrently, each in its own task, and returns their results in order.
 ///
 /// # Panics
 /// If one of them panics, as if it had been awaited in place.

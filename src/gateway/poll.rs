@@ -1,4 +1,4 @@
-//! Polls: from memory, or by one flight that all equal polls share.
+//! Polls: answered from memory, or by one flight that identical polls share.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::native::{answer, call};
 
 impl Operations {
-    /// Polls one id, which may stand for a group of tasks.
+    /// Polls one id, which may be that of a group.
     pub(super) async fn poll(&self, account: &Account, id: LegacyId) -> (PollResult, PollSource) {
         let reply = self.poll_task(account, id).await;
         self.resolve_group(account, reply).await
@@ -57,7 +57,8 @@ impl Operations {
         join_all(polls).await
     }
 
-    /// Asks the upstream for the result of a task: the work of one flight, which borrows nothing of the client.
+    /// Fetches the result of a task from the upstream: the work of one flight. The future borrows nothing, because
+    /// a flight outlives its client.
     pub(super) fn fetch_result(&self, task: TaskRef) -> impl Future<Output = PollResult> + Send + 'static + use<> {
         let upstream = Arc::clone(&self.upstream);
         async move {

@@ -7,7 +7,7 @@ use crate::domain::{Account, Failure, LegacyId, Verdict};
 use crate::native::{answer, call};
 
 impl Operations {
-    /// Reports on a task, or on each member of a group; the first failure is returned.
+    /// Reports on a task, or on each member of a group. Returns the first failure.
     pub(super) async fn report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
         let Some(members) = self.ledger.members(account, id) else {
             return self.report_one(account, id, verdict).await;
@@ -19,7 +19,7 @@ impl Operations {
         join_all(reports).await.into_iter().collect()
     }
 
-    /// Sends one report in a task of its own, so that its end is recorded even if the client disconnects.
+    /// Sends one report in its own task, so that its outcome is recorded even if the client disconnects.
     async fn report_one(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
         let Some(task) = self.ledger.begin_report(account, id, verdict)? else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Submits: room in the ledger first, then one native call that is never repeated.
+//! Submits: each reserves a record in the ledger, then sends one native call that is never repeated.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::domain::{Account, CreatedTask, Failure, LegacyId, Outcome, Task};
 use crate::native::{answer, call};
 
 impl Operations {
-    /// Submits one task, or several behind one id.
+    /// Submits one task, or several under one id.
     pub(super) async fn submit(&self, account: &Account, mut tasks: Vec<Task>) -> Result<LegacyId, Failure> {
         match (tasks.pop(), tasks.is_empty()) {
             (None, _) => Err(Failure::MethodUnknown),
@@ -37,10 +37,9 @@ impl Operations {
         }
     }
 
-    /// Sends the submit of a task that has a record, and settles or binds the record by the answer.
-    ///
-    /// The call runs in a task of its own: neither a client that disconnects nor the limit on waiting cancels it, and a
-    /// late answer still finds the record.
+    /// Sends the submit of a task that has a record, and settles or binds the record by the answer. The call runs in
+    /// its own task: neither a disconnected client nor `submit_wait` cancels it, and a late answer still finds the
+    /// record.
     pub(super) async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
         let (result_tx, result_rx) = oneshot::channel();
         let call = call::create_task(account, &task);
@@ -79,8 +78,8 @@ impl Operations {
     }
 }
 
-/// Returns the final outcome of a refused submit, for a client that polls its id after all: trouble would read as not
-/// ready forever.
+/// Returns the final failure of a refused submit, for a client that got its id before the refusal. Transient failures
+/// become final, because they would read as not ready forever.
 fn to_final(failure: Failure) -> Failure {
     match failure {
         Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown => Failure::Unsolvable,

@@ -1,4 +1,4 @@
-//! The interface to the native API: the one seam that tests replace.
+//! The interface to the native API, which tests replace.
 
 use std::pin::Pin;
 
@@ -19,5 +19,5 @@ pub struct SendError {
     /// Whether any byte of the call may have reached the upstream.
     pub sent: bool,
     /// Cause, as a label from a closed set for logs and metrics.
-    pub what: &'static str,
+    pub cause: &'static str,
 }

@@ -1,5 +1,5 @@
-//! The only way upstream: every native call is checked against the key cache and the budget, sent, measured and parsed
-//! here.
+//! The only sender of native calls: checks each call against the key cache and the budget, sends it, measures it and
+//! parses its answer.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl UpstreamClient {
                 } else {
                     Failure::OutcomeUnknown
                 };
-                (Err(failure), CallResult::Failed(error.what))
+                (Err(failure), CallResult::Failed(error.cause))
             }
         };
         self.metrics.count_call(endpoint, label, started.elapsed());

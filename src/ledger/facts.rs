@@ -8,12 +8,13 @@ use super::types::PollResult;
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, Solved, TaskRef, UpstreamId, Verdict};
 use crate::methods::{self, Method};
 
+/// The persistent facts of one record.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) account: Account,
     pub(super) method: &'static Method,
     pub(super) native: Option<NativeId>,
-    /// URL that the client wants to be notified at.
+    /// URL at which the client wants to receive the answer.
     pub(super) pingback: Option<Box<str>>,
     /// When the record is forgotten or, unbound, counts as unsolvable.
     pub(super) expires: Moment,
@@ -35,6 +36,7 @@ pub(super) enum State {
     Settled(Outcome),
 }
 
+/// The facts of an open task.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) accepted: AcceptedAt,
@@ -63,7 +65,7 @@ impl AcceptedAt {
         now.0.saturating_add_signed(self.0.saturating_neg())
     }
 
-    /// The moment at which the task reaches this age.
+    /// Returns the moment at which the task reaches this age.
     pub(super) fn moment_at_age_ms(self, age_ms: u64) -> Moment {
         Moment(age_ms.saturating_add_signed(self.0))
     }
@@ -86,13 +88,14 @@ impl Open {
                 self.not_ready_age_ms = u32::try_from(self.accepted.age_ms(started)).unwrap_or(u32::MAX);
             }
             Ok(Outcome::Solved(solved)) => estimate.record(self.took_ms(solved, now)),
-            // A failed task takes another time, and costs nothing.
+            // The time of a failed task says nothing about that of a solved one.
             Ok(Outcome::Failed(_)) | Err(_) => {}
         }
     }
 
-    /// How long the task took: the upstream's figure, if it is plausible. Otherwise the middle between the last poll
-    /// that found the task not ready and the first that found it ready, because any time in between is as likely.
+    /// Returns how long the task took: the upstream's figure, if it is plausible. Otherwise the midpoint between
+    /// the last poll that found the task not ready and the first that found it ready, because any time in between
+    /// is equally likely.
     fn took_ms(&self, solved: &Solved, now: Moment) -> u64 {
         let age_ms = self.accepted.age_ms(now);
         let midpoint_ms = u64::from(self.not_ready_age_ms).midpoint(age_ms);

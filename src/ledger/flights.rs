@@ -1,5 +1,5 @@
 //! Spawns flights, waits for them, and prefetches. A flight belongs to a spawned task, never to the client that started
-//! it, and frees its record even if it is dropped or panics.
+//! it, and releases its record even if it is dropped or panics.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Flights {
     clock: Clock,
     /// Longest time that a poll waits for a flight.
     deadline: Duration,
-    /// Wakes [`Flights::run_prefetch`], because a prefetch may be due earlier than it knows.
+    /// Wakes [`Flights::run_prefetch`], because a prefetch may be due earlier than it expects.
     prefetch_wakeup: Arc<Notify>,
 }
 
@@ -82,7 +82,7 @@ impl Flights {
     }
 }
 
-/// Completes its flight when it is dropped, with the result that it holds by then.
+/// Completes its flight when dropped, with the result that it then contains.
 struct FlightGuard {
     flights: Flights,
     id: LegacyId,

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::LegacyId;
 
-/// A source of legacy ids: twelve random digits, below JavaScript's 2^53 and long enough that replicas, and a process
-/// after its restart, do not issue the same ones. Ids need not be secret: an id is worthless without its account's key.
+/// A source of legacy ids. An id has twelve random digits: below JavaScript's 2^53, and enough that neither replicas
+/// nor a restarted process issue the same ids. Ids need not be secret, because an id is worthless without its account's
+/// key.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     random: RandomState,

@@ -1,5 +1,5 @@
-//! All tasks of all clients: the asynchronous shell around [`Table`]. It adds what the table must not have: the time,
-//! new ids, spawned flights, and waiting with a deadline.
+//! The ledger of all tasks: the asynchronous shell around [`Table`]. Adds the time, new ids, spawned flights, and
+//! waiting with a deadline, all of which the table must not contain.
 
 mod facts;
 mod flights;
@@ -43,7 +43,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger. `follow_deadline` bounds how long a poll waits for a flight.
+    /// Creates an empty ledger. `follow_deadline` bounds how long a poll waits for a flight.
     pub fn new(options: Options, clock: Clock, follow_deadline: Duration) -> Self {
         let table = Arc::new(Table::new(options));
         let flights = Flights::new(Arc::clone(&table), clock, follow_deadline);
@@ -55,7 +55,8 @@ impl Ledger {
     /// # Errors
     /// [`Failure::NotSent`] if the ledger, or the account's share of it, is full.
     pub fn open(&self, account: &Account, method: &'static Method) -> Result<LegacyId, Failure> {
-        // A dozen digits make a collision rare and a second one in a row rarer; the bound is for a full number space.
+        // With twelve digits, a collision is rare and two in a row are rarer still; the bound only matters if nearly
+        // all ids are taken.
         for _ in 0..16 {
             let id = self.ids.next();
             match self.table.open(id, account, method, self.clock.now()) {
@@ -83,12 +84,12 @@ impl Ledger {
         self.table.set_members(id, members, self.clock.now());
     }
 
-    /// The members of a task that is a group.
+    /// Returns the members of a group; `None` if the task is not a group.
     pub fn members(&self, account: &Account, id: LegacyId) -> Option<Arc<[LegacyId]>> {
         self.table.members(account, id, self.clock.now())
     }
 
-    /// Stores the URL that the client of a task wants to be notified at.
+    /// Stores the URL at which the client of a task wants to receive the answer.
     pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
         self.table.set_pingback(id, pingback);
     }
@@ -127,7 +128,8 @@ impl Ledger {
         }
     }
 
-    /// Starts flights ahead of frequent clients as soon as results are no longer fresh. Never returns.
+    /// Starts flights ahead of frequent clients as soon as results are no longer fresh. `poll` polls the upstream.
+    /// Never returns.
     pub async fn run_prefetch<F>(self, poll: impl Fn(TaskRef) -> F)
     where
         F: Future<Output = PollResult> + Send + 'static,
@@ -148,12 +150,12 @@ impl Ledger {
         self.table.end_report(id, verdict, result);
     }
 
-    /// Size of the ledger, from its counters.
+    /// Returns the size of the ledger from its counters.
     pub fn stats(&self) -> LedgerStats {
         self.table.stats()
     }
 
-    /// Size of the ledger, counted record by record; see [`Table::recount`].
+    /// Counts the size of the ledger record by record; see [`Table::recount`].
     pub fn recount(&self) -> LedgerStats {
         self.table.recount()
     }

@@ -1,17 +1,17 @@
-//! When to poll the upstream for a task again: the adaptive not-ready TTL. Pure.
+//! Computes when to poll the upstream for a task again: the adaptive not-ready TTL. Pure.
 //!
 //! Two things cost: a poll of the upstream, and the time for which a ready answer is not seen. If an answer arrives
 //! with the hazard rate *h* (chance per millisecond, given that it has not arrived yet), polls at an interval *t* cost
 //! *c / t* per millisecond and leave the answer unseen for *t / 2* on average. The sum is least at *t* = √(2*c* / *h*),
 //! the square-root law of inspection. Polls are therefore dense where an answer is likely and sparse where it is not.
-//! The hazard comes from an [`Estimate`] of how long tasks of the method took lately; without one, from a scale-free
+//! The hazard comes from an [`Estimate`] of recent solve times of the method; without one, from a scale-free
 //! prior, under which intervals grow with the square root of the task's age.
 //!
 //! Hard bounds limit the result: a floor and a ceiling for the interval, and the number of polls that one task may
 //! cost, spent along a curve that lasts as long as the task may live. `docs/polling.md` compares the outcome with fixed
 //! TTLs.
 
-/// Bounds, and the weight of a poll against a delay. `conf/capgate.toml` holds the defaults and their reasons.
+/// Bounds, and the weight of a poll against a delay. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
     /// Shortest interval between two polls of a task, in milliseconds.
@@ -28,7 +28,7 @@ pub struct Pacing {
 
 /// A bin is 4.4 % wide: less than a second at a solve time of 20 s.
 const BINS_PER_OCTAVE: usize = 16;
-/// Upper end of the first bin, in milliseconds. A faster task is ready before anybody can poll it.
+/// Upper end of the first bin, in milliseconds. A faster task is ready before a client can poll it.
 const FIRST_BIN_MS: f64 = 64.0;
 /// Number of bins: 14 octaves above the first end at 17 minutes, when every client has given up.
 const BINS: usize = 14 * BINS_PER_OCTAVE + 1;
@@ -42,7 +42,7 @@ const KNOWN_TASKS: f64 = 7.5;
 /// Factor on the cost of a poll until then: without an estimate, each poll is less likely to find an answer.
 const UNKNOWN_COST_FACTOR: f64 = 3.5;
 
-/// How long tasks of one method took lately: a decaying histogram of constant size, 900 bytes.
+/// Recent solve times of one method: a decaying histogram of constant size, 900 bytes.
 #[derive(Clone, Debug)]
 pub struct Estimate {
     weights: Box<[f32; BINS]>,
@@ -78,7 +78,8 @@ impl Estimate {
         self.total >= KNOWN_TASKS
     }
 
-    /// Weight of a bin with the prior, which is equal for all bins: they have equal width on a logarithmic scale.
+    /// Returns the weight of a bin, including the prior. The prior is equal for all bins, because they have equal
+    /// width on a logarithmic scale.
     fn weight(&self, bin: usize) -> f64 {
         let recorded = if self.is_known() { self.weights.get(bin).copied().map_or(0.0, f64::from) } else { 0.0 };
         #[expect(clippy::cast_precision_loss, reason = "some hundred bins")]
@@ -86,7 +87,7 @@ impl Estimate {
         prior + recorded
     }
 
-    /// The age of the next poll by the square-root law, for a task of age `age_ms`.
+    /// Returns the age, in milliseconds, of the next poll by the square-root law for a task of age `age_ms`.
     fn square_root_age_ms(&self, age_ms: u64, poll_cost_ms: u64) -> u64 {
         let (mut from_ms, first) = (to_float(age_ms), bin_of(age_ms));
         // Weight of the tasks that take longer than `from_ms`.
@@ -110,8 +111,9 @@ impl Estimate {
     }
 }
 
-/// The age, in milliseconds, at which to poll next a task of age `age_ms` that was polled `polls_used` times. Never
-/// below `age_ms`. The first poll of a method without an estimate is due at once, since only a poll can start one.
+/// Returns the age, in milliseconds, at which to poll a task of age `age_ms` next, if it was polled `polls_used` times.
+/// Never below `age_ms`. The first poll of a method without an estimate is due at once, since only a poll can start
+/// one.
 pub fn next_poll_age_ms(age_ms: u64, polls_used: u16, estimate: &Estimate, pacing: &Pacing) -> u64 {
     let paced_ms = if polls_used == 0 && !estimate.is_known() {
         age_ms
@@ -123,8 +125,9 @@ pub fn next_poll_age_ms(age_ms: u64, polls_used: u16, estimate: &Estimate, pacin
     paced_ms.max(affordable_age_ms(polls_used, pacing))
 }
 
-/// The age from which one more poll leaves enough polls for the rest of the task's life. The number of polls that may
-/// be spent grows with the logarithm of the age: most answers arrive early, and a late one can wait in proportion.
+/// Returns the age, in milliseconds, from which one more poll leaves enough polls for the rest of the task's life. The
+/// number of polls that may be spent grows with the logarithm of the age: most answers arrive early, and a late one can
+/// wait in proportion.
 fn affordable_age_ms(polls_used: u16, pacing: &Pacing) -> u64 {
     /// Below this age the curve is nearly straight.
     const BEND_MS: f64 = 10_000.0;
@@ -140,7 +143,7 @@ fn affordable_age_ms(polls_used: u16, pacing: &Pacing) -> u64 {
     to_ms(BEND_MS * ((1.0 + to_float(pacing.life_ms) / BEND_MS).powf(share) - 1.0))
 }
 
-/// The bin of a solve time.
+/// Returns the bin of a solve time.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "bounded")]
 fn bin_of(ms: u64) -> usize {
     let octaves = (to_float(ms) / FIRST_BIN_MS).max(1.0).log2();
@@ -148,7 +151,7 @@ fn bin_of(ms: u64) -> usize {
     if to_float(ms) < FIRST_BIN_MS { 0 } else { (bins as usize + 1).min(BINS - 1) }
 }
 
-/// Upper end of a bin, in milliseconds.
+/// Returns the upper end of a bin, in milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "some hundred bins")]
 fn bin_end_ms(bin: usize) -> f64 {
     FIRST_BIN_MS * (bin as f64 / BINS_PER_OCTAVE as f64).exp2()
@@ -181,7 +184,7 @@ mod tests {
         estimate
     }
 
-    /// The ages at which a task is polled, up to this age.
+    /// Returns the ages at which a task is polled, up to this age.
     fn poll_ages(estimate: &Estimate, pacing: &Pacing, until_ms: u64) -> Vec<u64> {
         let mut ages: Vec<u64> = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! How an open record answers polls: its freshness, its last poll, its flight. Volatile: lost with the process.
+//! The poll state of an open record: its freshness, its last poll, its flight. Volatile: lost with the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,23 +7,25 @@ use tokio::sync::watch;
 use super::types::{Admit, FlightReceiver, Options, PollReply, PollResult, PollSource};
 use crate::domain::{Failure, Moment};
 
+/// The poll state of an open record.
 #[derive(Debug)]
 pub(super) struct PollState {
-    /// Until when the last flight's result is answered from memory.
+    /// End of the time for which polls are answered from memory with the last flight's result.
     fresh_until: Moment,
     /// Moment of a client's last poll; [`NEVER`] before the first. Atomic, because a poll that is answered from memory
     /// writes it under a shared lock.
     last_poll: AtomicU64,
-    /// The failure to answer from memory, if the last flight brought one that concerns the client.
+    /// The failure to answer from memory, if the last flight returned one that concerns the client.
     refusal: Option<Box<Failure>>,
     flight: Option<Box<Flight>>,
 }
 
+/// The flight of an open record.
 #[derive(Debug)]
 pub(super) struct Flight {
     number: u64,
     pub(super) started: Moment,
-    /// Wakes everybody who waits for the result.
+    /// Wakes all requests that wait for the result.
     pub(super) sender: watch::Sender<Option<PollResult>>,
 }
 
@@ -35,7 +37,7 @@ impl PollState {
         Self { fresh_until, last_poll: AtomicU64::new(NEVER), refusal: None, flight: None }
     }
 
-    /// Number of requests that wait for the flight; `None` without a flight.
+    /// Returns the number of requests that wait for the flight; `None` without a flight.
     pub(super) fn waiting(&self) -> Option<usize> {
         self.flight.as_ref().map(|flight| flight.sender.receiver_count())
     }
@@ -93,15 +95,14 @@ impl PollState {
         receiver
     }
 
-    /// Ends the flight of this number. Returns `None` if another flight or none is under way.
+    /// Ends the flight of this number. Returns `None` if another flight or none is in progress.
     pub(super) fn take_flight(&mut self, number: u64) -> Option<Box<Flight>> {
         self.flight.take_if(|flight| flight.number == number)
     }
 
-    /// Remembers what a result means for the next polls. `next_poll` is when the pacing wants the next flight. Returns
-    /// when that flight may start.
-    ///
-    /// Trouble is not remembered as an answer, but it delays the next flight, so that clients do not set the rate at
+    /// Applies a result to the next polls. `next_poll` is the moment that the pacing chooses for the next flight.
+    /// Returns the moment at which that flight may start. A transient failure is not cached as an answer, but it
+    /// delays the next flight, so that clients do not set the rate at
     /// which an upstream in trouble is polled.
     pub(super) fn update(&mut self, result: &PollResult, next_poll: Moment, now: Moment, options: &Options) -> Moment {
         self.refusal = match result {

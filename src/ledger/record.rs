@@ -1,6 +1,5 @@
 //! One task: how it changes with a poll, the end of a flight, or a report. The [table](super::table) holds all of them.
-//!
-//! There may be a million records, so whatever few of them need is boxed.
+//! There may be a million records, so parts that only few records need are boxed.
 
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::types::{Admit, FlightTicket, Options, PollReply, PollResult, PollSour
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, UpstreamId, Verdict};
 use crate::methods::{self, Method};
 
+/// One task.
 #[derive(Debug)]
 pub(super) struct Record {
     /// Everything that a store must keep. The other fields are volatile.
@@ -29,16 +29,16 @@ const RECORD_BYTES: usize = size_of::<Record>() + 16 + 2 * 17 + 4 * size_of::<(M
 /// How a flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FlightEnd {
-    /// Another flight or none is under way.
+    /// Another flight or none is in progress.
     Overtaken,
     /// The task is still open. Its next flight may start at this moment.
     Open(Moment),
-    /// The flight brought the final answer.
+    /// The flight returned the final answer.
     Settled,
 }
 
 impl Record {
-    /// An unbound record. The account's copy of the key is shared by all its records.
+    /// Creates an unbound record. The account's copy of the key is shared by all its records.
     pub(super) fn new(account: Account, method: &'static Method, now: Moment, options: &Options) -> Self {
         let expires = now.after_ms(options.unbound_ttl_ms);
         let facts = Facts {
@@ -58,7 +58,7 @@ impl Record {
         self.facts.to_snapshot(id, origin)
     }
 
-    /// Restores a record. An open one is polled when the pacing wants it, as if its last poll was now.
+    /// Restores a record. The caller schedules the next poll of an open one with [`Record::schedule_poll`].
     ///
     /// # Errors
     /// [`RestoreError`], except [`RestoreError::Taken`].
@@ -124,7 +124,7 @@ impl Record {
         RECORD_BYTES + answer + self.facts.pingback.as_ref().map_or(0, |url| url.len())
     }
 
-    /// Number of requests that wait for the flight; `None` without a flight.
+    /// Returns the number of requests that wait for the flight; `None` without a flight.
     pub(super) fn waiting(&self) -> Option<usize> {
         self.polls.waiting()
     }
@@ -176,8 +176,8 @@ impl Record {
         }
     }
 
-    /// Settles an overdue unbound record as unsolvable, so that its client submits anew. Returns whether the record has
-    /// expired and must be forgotten.
+    /// Settles an overdue unbound record as unsolvable, so that its client submits again. Returns whether the record
+    /// has expired and must be forgotten.
     pub(super) fn expire_if_due(&mut self, now: Moment, options: &Options) -> bool {
         if self.facts.expires <= now && matches!(self.facts.state, State::Unbound) {
             self.settle(&Outcome::Failed(Failure::Unsolvable), now, options);
@@ -245,7 +245,7 @@ impl Record {
         Some(FlightTicket { task, flight, receiver: self.polls.start_flight(flight, now) })
     }
 
-    /// Ends a flight: stores its result first, then wakes everybody who waits for it.
+    /// Ends a flight: stores its result first, then wakes all requests that wait for it.
     pub(super) fn complete_flight(
         &mut self,
         number: u64,
@@ -299,7 +299,7 @@ impl Record {
     }
 }
 
-/// When the pacing wants the next poll of an open task.
+/// Returns the moment that the pacing chooses for the next poll of an open task.
 fn next_poll(open: &Open, now: Moment, options: &Options, estimate: &Estimate) -> Moment {
     let age_ms = open.accepted.age_ms(now);
     open.accepted.moment_at_age_ms(next_poll_age_ms(age_ms, open.polls_used, estimate, &options.pacing))

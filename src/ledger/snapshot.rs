@@ -25,22 +25,22 @@ impl UnixOrigin {
         Self(saturating_i64(now_unix_ms).saturating_sub(saturating_i64(now.0)))
     }
 
-    /// Unix milliseconds of a moment.
+    /// Converts a moment to Unix milliseconds.
     pub fn to_unix_ms(self, moment: Moment) -> u64 {
         self.unix_ms_from_start(saturating_i64(moment.0))
     }
 
-    /// The moment of a Unix time; zero if that is before the process started.
+    /// Converts Unix milliseconds to a moment; zero if the time is before the start of the process.
     pub fn to_moment(self, unix_ms: u64) -> Moment {
         Moment(u64::try_from(self.ms_since_start(unix_ms)).unwrap_or(0))
     }
 
-    /// Unix milliseconds of a time that may lie before the start of the process.
+    /// Converts milliseconds since the start of the process, which may be negative, to Unix milliseconds.
     pub(super) fn unix_ms_from_start(self, since_start_ms: i64) -> u64 {
         u64::try_from(self.0.saturating_add(since_start_ms)).unwrap_or(0)
     }
 
-    /// Milliseconds from the start of the process to a Unix time; negative if that is earlier.
+    /// Returns the milliseconds from the start of the process to a Unix time; negative if the time is earlier.
     pub(super) fn ms_since_start(self, unix_ms: u64) -> i64 {
         saturating_i64(unix_ms).saturating_sub(self.0)
     }
@@ -131,7 +131,7 @@ impl StateSnapshot {
 pub enum ReportSnapshot {
     /// Not reported.
     None,
-    /// A report is under way.
+    /// A report is in progress.
     Sent,
     /// A report was sent, and its outcome is unknown.
     OutcomeUnknown,
@@ -167,7 +167,7 @@ impl SolvedSnapshot {
         }
     }
 
-    /// Restores an answer to a task of this method. Leaves out an extra that the row no longer lists.
+    /// Restores the answer to a task of this method. Omits an extra that the row no longer lists.
     pub(super) fn into_outcome(self, method: &'static Method) -> Outcome {
         let extras = self.extras.into_iter().filter_map(|(stored, text)| {
             let listed = method.extras.iter().find(|(_, legacy)| *legacy == stored);

@@ -1,4 +1,4 @@
-//! All records: found by id and account, bounded, and forgotten in time.
+//! The table of all records: finds them by id and account, bounds their number, and removes them when they expire.
 //!
 //! Sans-I/O: the time is an argument and nothing is awaited, so that a seed replays a storm exactly
 //! (`tests/ledger.rs`). Id map, not-ready TTL, single-flight and settled answers are fields of one
@@ -30,8 +30,7 @@ pub struct Table {
     options: Options,
     /// Boxed, because a map is half empty at worst.
     records: DashMap<LegacyId, Box<Record>>,
-    /// How long tasks took lately, by the name of their method. May be locked under a shard of `records`, never the
-    /// other way round.
+    /// Recent solve times, by method name. May be locked under a shard of `records`, never the other way round.
     estimates: DashMap<&'static str, Estimate>,
     /// Number of records per account.
     accounts: DashMap<Account, usize>,
@@ -46,7 +45,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new(options: Options) -> Self {
         Self {
             options,
@@ -117,7 +116,7 @@ impl Table {
         Ok(())
     }
 
-    /// The persistent facts of a task.
+    /// Returns the persistent facts of a task.
     pub fn snapshot(&self, id: LegacyId, origin: UnixOrigin) -> Option<TaskSnapshot> {
         Some(self.records.get(&id)?.to_snapshot(id, origin))
     }
@@ -142,17 +141,17 @@ impl Table {
         self.update(id, |record| record.set_members(members, now, &self.options));
     }
 
-    /// The members of a task that is a group.
+    /// Returns the members of a group; `None` if the task is not a group.
     pub fn members(&self, account: &Account, id: LegacyId, now: Moment) -> Option<Arc<[LegacyId]>> {
         self.lock_live(account, id, now)?.members()
     }
 
-    /// Stores the URL that the client of a task wants to be notified at.
+    /// Stores the URL at which the client of a task wants to receive the answer.
     pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
         self.update(id, |record| record.set_pingback(pingback));
     }
 
-    /// The URL that the client of a task wants to be notified at.
+    /// Returns the URL at which the client of a task wants to receive the answer.
     pub fn pingback(&self, id: LegacyId) -> Option<String> {
         self.records.get(&id)?.pingback().map(str::to_owned)
     }
@@ -259,7 +258,7 @@ impl Table {
         true
     }
 
-    /// Size of the table, from its counters.
+    /// Returns the size of the table from its counters.
     pub fn stats(&self) -> LedgerStats {
         LedgerStats {
             records: self.count.load(Ordering::Relaxed),
@@ -270,7 +269,7 @@ impl Table {
         }
     }
 
-    /// Size of the table, counted record by record, for tests that compare it with [`Table::stats`].
+    /// Counts the size of the table record by record, for tests that compare it with [`Table::stats`].
     pub fn recount(&self) -> LedgerStats {
         let waiting: Vec<usize> = self.records.iter().filter_map(|record| record.waiting()).collect();
         LedgerStats {
@@ -338,7 +337,7 @@ impl Table {
         }
     }
 
-    /// Subtracts a removed record from the counters. Its flight may still be under way, and will find no record.
+    /// Subtracts a removed record from the counters. Its flight may still be in progress, and will find no record.
     fn subtract(&self, record: &Record) {
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(record.bytes(), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Types that several files of the ledger share, and that its users see.
+//! Types that the files of the ledger share, and that its users see.
 
 use std::sync::Arc;
 
@@ -7,14 +7,15 @@ use tokio::sync::watch;
 use super::pacing::Pacing;
 use crate::domain::{Failure, LegacyId, Moment, Outcome, TaskRef};
 
-/// Bounds and lifetimes. `conf/capgate.toml` holds the defaults and their reasons.
+/// Bounds and lifetimes. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// When to poll the upstream again, and so how long "not ready" is answered from memory.
+    /// Schedule of the upstream polls, which determines how long "not ready" is answered from memory.
     pub pacing: Pacing,
-    /// How long to wait after trouble before the next flight, and how long a refused poll is answered from memory.
+    /// Pause after a failed flight before the next, and time for which a refused poll is answered from memory.
     pub trouble_ttl_ms: u64,
-    /// How long after that a frequent client gets "not ready" at once while a flight refreshes the record.
+    /// How long after a result stops being fresh a frequent client gets "not ready" at once, while a flight
+    /// refreshes the record.
     pub stale_ms: u64,
     /// Longest time since the last poll of a client that counts as frequent.
     pub recent_ms: u64,
@@ -49,7 +50,7 @@ pub enum PollSource {
     Hit,
     /// From memory, while a flight refreshes the record.
     Stale,
-    /// By a flight that was under way.
+    /// By a flight that was in progress.
     Follow,
     /// By a flight that this poll started.
     Miss,
@@ -61,7 +62,7 @@ impl PollSource {
     /// Every source.
     pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Follow, Self::Miss, Self::Unknown];
 
-    /// Label for metrics and logs.
+    /// Returns the label for metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -91,14 +92,14 @@ impl PollReply {
     pub(super) const STALE: Self = Self::Answer(Ok(Outcome::NotReady), PollSource::Stale);
 }
 
-/// What a poll must do.
+/// The action that a poll requires.
 #[derive(Debug)]
 pub enum Admit {
     /// Reply from memory.
     Reply(PollReply),
     /// Reply [`PollReply::STALE`], and start a flight in the background.
     Refresh(FlightTicket),
-    /// Wait for the flight that is under way.
+    /// Wait for the flight in progress.
     Follow(FlightReceiver),
     /// Start a flight, for this poll and all followers.
     Lead(FlightTicket),
@@ -131,7 +132,7 @@ pub struct LedgerStats {
     pub records: usize,
     /// Bytes charged for records and answers.
     pub bytes: usize,
-    /// Flights under way.
+    /// Flights in progress.
     pub flights: usize,
     /// Requests that wait for a flight, its leader included. Zero in [`super::Table::stats`]; only
     /// [`super::Table::recount`] counts them.

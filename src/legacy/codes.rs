@@ -53,7 +53,7 @@ pub fn code(failure: &Failure, context: ReplyContext) -> &str {
     }
 }
 
-/// Returns the code of a failure for metrics and logs: from a closed set, whatever code the upstream sent.
+/// Returns the code of a failure for metrics and logs, from a closed set even if the upstream sent another code.
 pub fn label(failure: &Failure, context: ReplyContext) -> &'static str {
     let is_poll = context.is_poll();
     match failure {

@@ -1,4 +1,4 @@
-//! From a request to the operation that it asks for.
+//! Decodes a request into the operation that it asks for.
 
 use super::form::Form;
 use super::limits::Limits;

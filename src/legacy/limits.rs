@@ -1,4 +1,4 @@
-//! Bounds and settings of decoding, filled in from the configuration.
+//! Bounds and settings of decoding, set by the configuration.
 
 use crate::domain::Routing;
 use crate::methods::Table;

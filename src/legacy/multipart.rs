@@ -1,6 +1,5 @@
 //! A lenient parser for `multipart/form-data`.
-//!
-//! Not a library's parser, because clients send bodies that libraries reject: boundaries with spaces, slashes and
+//! No library is used, because clients send bodies that libraries reject: boundaries with spaces, slashes and
 //! colons (2captcha-csharp), part names without quotes and `text/plain` part headers (.NET), files named `file` without
 //! an extension (2captcha-php), bare line feeds. The caller has read the whole body and bounded its size; file parts
 //! are slices of it, not copies.
@@ -112,7 +111,7 @@ fn split_value(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// Length of the first line, including its line feed.
+/// Returns the length of the first line, including its line feed.
 fn first_line_len(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1)
 }

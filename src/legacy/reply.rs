@@ -126,12 +126,12 @@ impl Rendered {
         rendered
     }
 
-    /// An answer after `OK|`.
+    /// Renders an answer after `OK|`.
     fn ok(answer: &str) -> Self {
         Self { status: 1, text: format!("OK|{answer}"), request: json_string(answer), extras: Vec::new() }
     }
 
-    /// A text without `OK|`.
+    /// Renders a text without `OK|`.
     fn bare(status: u8, text: &str) -> Self {
         Self { status, text: text.to_owned(), request: json_string(text), extras: Vec::new() }
     }

@@ -40,7 +40,7 @@ pub enum ReplyContext {
 }
 
 impl ReplyContext {
-    /// Name for metrics and logs, from a closed set.
+    /// Returns the name for metrics and logs, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
             Self::Submit => "submit",
@@ -53,7 +53,7 @@ impl ReplyContext {
         }
     }
 
-    /// Whether a poll is answered.
+    /// Whether the reply is to a poll.
     pub(super) fn is_poll(self) -> bool {
         matches!(self, Self::Get | Self::GetWithPrice | Self::GetMany)
     }

@@ -1,6 +1,5 @@
 //! Methods that are answered by positions on an image: where to click, which cells, how far to turn.
-//!
-//! Each has an answer format of its own (2captcha docs), which a function below the rows writes.
+//! Each has its own answer format (2captcha docs), which a function below the rows composes.
 
 use super::row::{DEFAULTS, Kind, Method, Param, Solution, optional, required, without_proxy};
 use super::value::{Payload, Value};
@@ -102,8 +101,8 @@ pub(super) static ROWS: &[&Method] = &[
     },
 ];
 
-/// The answer if nothing on the image matches, which the client must have allowed (2captcha docs, `can_no_answer`). The
-/// upstream sends either a text or an empty list.
+/// Returns the answer if nothing on the image matches, which the client must have allowed (2captcha docs,
+/// `can_no_answer`). The upstream sends either a text or an empty list.
 fn no_match(found: &Value) -> Option<Payload> {
     const NO_MATCH: &str = "No_matching_images";
     if found.items().is_some_and(<[Value]>::is_empty) {
@@ -112,7 +111,7 @@ fn no_match(found: &Value) -> Option<Payload> {
     found.scalar().map(|text| Payload::Text(text.to_owned()))
 }
 
-/// `coordinates:x=39,y=59;x=…`; in JSON a list of objects with numbers as strings (seen in a client's test).
+/// Composes `coordinates:x=39,y=59;x=…`; in JSON a list of objects with numbers as strings (seen in a client's test).
 fn coordinates(solution: &Value) -> Option<Payload> {
     let found = solution.get("coordinates")?;
     if let Some(no_match) = no_match(found) {
@@ -125,7 +124,8 @@ fn coordinates(solution: &Value) -> Option<Payload> {
     Some(Payload::Composed { text: format!("coordinates:{}", texts.join(";")), json: Value::List(json.collect()) })
 }
 
-/// `120,340|null|210,90`: the target of each image, `null` for an image that stays (2captcha-javascript's README).
+/// Composes `120,340|null|210,90`: the target of each image, or `null` for an image that is not moved
+/// (2captcha-javascript's README).
 fn drag_drop(solution: &Value) -> Option<Payload> {
     let target = |point: &Value| match point {
         Value::Null => Some("null".to_owned()),
@@ -135,7 +135,7 @@ fn drag_drop(solution: &Value) -> Option<Payload> {
     Some(Payload::Text(targets?.join("|")))
 }
 
-/// `click:3/8/9`: the numbers of the cells.
+/// Composes `click:3/8/9`: the numbers of the cells.
 fn grid(solution: &Value) -> Option<Payload> {
     let found = solution.get("click")?;
     if let Some(no_match) = no_match(found) {
@@ -145,7 +145,7 @@ fn grid(solution: &Value) -> Option<Payload> {
     Some(Payload::Text(format!("click:{}", numbers?.join("/"))))
 }
 
-/// `canvas:x,y,x,y;x,y;`: one line after the other.
+/// Composes `canvas:x,y,x,y;x,y;`: one line after the other.
 fn canvas(solution: &Value) -> Option<Payload> {
     let found = solution.get("canvas")?;
     if let Some(no_match) = no_match(found) {
@@ -160,7 +160,7 @@ fn canvas(solution: &Value) -> Option<Payload> {
     Some(Payload::Text(text))
 }
 
-/// A list of boxes as JSON text; in JSON the same list as a string (2captcha docs).
+/// Composes a list of boxes as JSON text; in JSON the same list as a string (2captcha docs).
 fn bounding_box(solution: &Value) -> Option<Payload> {
     let found = solution.get("bounding_boxes")?;
     no_match(found).or_else(|| found.items().map(|_| Payload::Text(found.to_json())))

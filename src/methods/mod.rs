@@ -1,4 +1,4 @@
-//! The captcha-method table: the one place where a legacy name and a native name share a line.
+//! The captcha-method table: the only place that maps legacy names to native names.
 //!
 //! A method is a row of data. If data cannot express a conversion, a small function directly below the rows does; it
 //! takes neutral [`Value`]s, never a raw form or JSON text. Rows do not define how a parameter is read from a request

@@ -122,8 +122,8 @@ pub(super) static ROWS: &[&Method] = &[
     },
 ];
 
-/// The five members under their native names. `gen_time` is always a text (2captcha docs), whatever type the
-/// upstream sends.
+/// Composes the five members under their native names. `gen_time` is always a text (2captcha docs), even if the
+/// upstream sends a number.
 fn geetest_v4(solution: &Value) -> Option<Payload> {
     const NAMES: [&str; 5] = ["captcha_id", "lot_number", "pass_token", "gen_time", "captcha_output"];
     let member = |name: &str| {

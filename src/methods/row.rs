@@ -26,7 +26,7 @@ pub struct Method {
 }
 
 impl Method {
-    /// Whether the site key is a reCAPTCHA one. Only those have error codes of their own.
+    /// Whether the method takes a reCAPTCHA site key. Only these have their own error codes.
     pub fn has_google_key(&self) -> bool {
         self.params.iter().any(|param| param.kind == Kind::GoogleKey)
     }
@@ -83,7 +83,7 @@ pub enum Kind {
     Url,
     /// A host, or a URL of which only the host is passed on.
     Host,
-    /// A reCAPTCHA site key: letters, digits, `-` and `_`, with error codes of its own (2captcha docs).
+    /// A reCAPTCHA site key: letters, digits, `-` and `_`, with its own error codes (2captcha docs).
     GoogleKey,
     /// `K1:V1;K2:V2;`, or a JSON array of objects with `name` and `value` (2captcha docs, reCAPTCHA cookies); written
     /// upstream as `K1=V1; K2=V2`.
@@ -143,32 +143,32 @@ pub(super) const PAGE_URL: Param = required(&["pageurl", "url"], "websiteURL", K
 pub(super) const SITE_KEY: Param = required(&["sitekey"], "websiteKey", Kind::Text);
 pub(super) const USER_AGENT: Param = optional(&["userAgent", "useragent"], "userAgent", Kind::Text);
 
-/// A parameter that a submit must have.
+/// Declares a parameter that a submit must have.
 pub(super) const fn required(legacy: &'static [&'static str], native: &'static str, kind: Kind) -> Param {
     Param { legacy, native, kind, need: Need::Required }
 }
 
-/// A parameter that may be absent.
+/// Declares a parameter that may be absent.
 pub(super) const fn optional(legacy: &'static [&'static str], native: &'static str, kind: Kind) -> Param {
     Param { legacy, native, kind, need: Need::Optional }
 }
 
-/// A field that is always written with this text.
+/// Declares a field that is always written with this text.
 pub(super) const fn fixed(native: &'static str, kind: Kind, text: &'static str) -> Param {
     Param { legacy: &[], native, kind, need: Need::Default(text) }
 }
 
-/// Types of a task that takes an optional proxy.
+/// Declares the types of a task that takes an optional proxy.
 pub(super) const fn optional_proxy(proxyless: &'static str, proxied: &'static str) -> TaskType {
     TaskType { proxyless: Some(proxyless), proxied: Some(proxied) }
 }
 
-/// Type of a task that takes no proxy.
+/// Declares the type of a task that takes no proxy.
 pub(super) const fn without_proxy(name: &'static str) -> TaskType {
     TaskType { proxyless: Some(name), proxied: None }
 }
 
-/// Type of a task that requires a proxy.
+/// Declares the type of a task that requires a proxy.
 pub(super) const fn with_proxy(name: &'static str) -> TaskType {
     TaskType { proxyless: None, proxied: Some(name) }
 }

@@ -20,7 +20,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// All rows, in the order in which they are tried.
+    /// Returns all rows, in the order in which they are tried.
     pub fn rows(&self) -> &[&'static Method] {
         &self.rows
     }

@@ -80,7 +80,7 @@ impl Value {
         }
     }
 
-    /// Approximate heap size, in bytes.
+    /// Returns the approximate heap size, in bytes.
     pub fn size_bytes(&self) -> usize {
         match self {
             Self::Null | Self::Flag(_) => 0,
@@ -128,7 +128,7 @@ impl Payload {
         }
     }
 
-    /// Approximate heap size, in bytes.
+    /// Returns the approximate heap size, in bytes.
     pub fn size_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),

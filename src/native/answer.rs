@@ -26,7 +26,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without rate-limit headers.
+    /// Creates an answer without rate-limit headers.
     pub fn new(status: u16, body: Bytes) -> Self {
         Self { status, body, rate: Rate::default() }
     }

@@ -1,4 +1,4 @@
-//! Calls to the upstream. The only file that writes a raw key.
+//! Builds the calls to the upstream. The only file that writes a raw key into a request.
 
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
@@ -23,7 +23,7 @@ impl Endpoint {
     /// All endpoints.
     pub const ALL: [Self; 4] = [Self::CreateTask, Self::GetTaskResult, Self::GetBalance, Self::FeedbackTask];
 
-    /// Path of the URL.
+    /// Returns the path of the URL.
     pub fn path(self) -> &'static str {
         match self {
             Self::CreateTask => "/createTask",
@@ -33,7 +33,7 @@ impl Endpoint {
         }
     }
 
-    /// Name for metrics and logs.
+    /// Returns the name for metrics and logs.
     pub fn label(self) -> &'static str {
         self.path().trim_start_matches('/')
     }

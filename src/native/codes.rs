@@ -1,4 +1,4 @@
-//! The failures that the upstream's error codes denote. Sources: uCaptcha's error page; the names in 2captcha's v2
+//! Converts the upstream's error codes to failures. Sources: uCaptcha's error page; the names in 2captcha's v2
 //! error table, which a provider of uCaptcha may pass through. Any other code is classified by its HTTP status.
 
 use crate::domain::Failure;
@@ -25,7 +25,7 @@ pub(super) fn from_error_code(code: &str, status: u16) -> Failure {
         "ERROR_IMAGE_TYPE_NOT_SUPPORTED" => Failure::ImageType,
         "ERROR_DUPLICATE_REPORT" => Failure::ReportDuplicate,
         "ERROR_REPORT_NOT_RECORDED" => Failure::ReportRefused,
-        // A 429 or 5xx says nothing about the request, whatever code the body carries.
+        // A 429 or 5xx says nothing about the request, even if the body contains a code.
         other if is_legacy_code(other) && status != 429 && status < 500 => Failure::Other(other.into()),
         _ => from_status(status),
     }

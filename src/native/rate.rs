@@ -21,7 +21,7 @@ impl Rate {
     pub fn from_headers<'h>(header: impl Fn(&'static str) -> Option<&'h str>, now_unix_s: i64) -> Self {
         let number = |name| header(name).and_then(leading_number);
         let date = |text: &str| DateTime::parse_from_rfc2822(text).ok().map(|date| date.timestamp());
-        // The upstream's clock may differ from ours, so both times are taken from its headers.
+        // The upstream's clock may differ from the local one, so both times are taken from its headers.
         let now_unix_s = header("date").and_then(date).unwrap_or(now_unix_s);
         let until_ms =
             |unix_s: i64| u64::try_from(unix_s.saturating_sub(now_unix_s)).unwrap_or(0).saturating_mul(1_000);

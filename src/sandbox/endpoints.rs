@@ -128,7 +128,7 @@ impl Service {
         self.tasks.insert(id, task);
     }
 
-    /// The result of an existing task. Charges its key once it is solved.
+    /// Returns the result of an existing task. Charges its key once the task is solved.
     fn task_result(&mut self, id: &str, now_ms: u64) -> Json {
         let Some(task) = self.tasks.get_mut(id) else {
             return json!({ "errorId": 0, "status": "processing" });

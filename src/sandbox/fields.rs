@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use super::reply::Refusal;
 
-/// A text field; empty if it is absent or not text.
+/// Returns a text field; empty if it is absent or not text.
 pub(super) fn text<'a>(fields: &'a Map<String, Json>, name: &str) -> &'a str {
     fields.get(name).and_then(Json::as_str).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! A stand-in for the upstream: the native API as uCaptcha documents it. It solves nothing; every token says SANDBOX.
+//! A stand-in for the upstream: the native API as uCaptcha documents it. It solves nothing; every token contains
+//! SANDBOX.
 //!
 //! It serves trials without an account, tests and benchmarks. Sans-I/O: [`Sandbox::answer`] takes the time as an
 //! argument and returns a reply with its delay. [`triggers`] lists the keys and site keys that provoke each documented
@@ -62,7 +63,7 @@ impl Sandbox {
         Reply::new(result, rate_limit, self.options.latency_ms)
     }
 
-    /// Counters as JSON: requests by endpoint, created tasks, and polls of the most polled task.
+    /// Returns the counters as JSON: requests by endpoint, created tasks, and polls of the most polled task.
     pub fn counters(&self) -> Json {
         let state = self.state.lock();
         let mut counters = Map::new();

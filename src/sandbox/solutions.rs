@@ -1,11 +1,11 @@
 //! Solutions for each task type, in the shapes of 2captcha's v2 API, which uCaptcha's documents follow where they name
-//! any. Texts say SANDBOX, coordinates are constant.
+//! any. Texts contain SANDBOX, coordinates are constant.
 
 use serde_json::{Value as Json, json};
 
 use super::triggers::TaskTrigger;
 
-/// The solution of a task.
+/// Returns the solution of a task.
 pub(super) fn solution(kind: &str, trigger: Option<TaskTrigger>, id: &str) -> Json {
     let token = match trigger {
         Some(TaskTrigger::OddAnswer) => "SANDBOX|a \"quoted\" \\ <b>&amp; é 漢|\u{7f}".to_owned(),

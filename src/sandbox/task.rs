@@ -10,6 +10,7 @@ pub(super) const COST: f64 = 0.00299;
 /// How long a task can be polled, in milliseconds.
 const TTL_MS: u64 = 60 * 60 * 1000;
 
+/// One task.
 #[derive(Debug)]
 pub(super) struct Task {
     /// API key of the submit.
@@ -54,7 +55,7 @@ impl Task {
         }
     }
 
-    /// The body of a getTaskResult answer.
+    /// Returns the body of a getTaskResult answer.
     pub(super) fn to_json(&self, id: &str, status: &Status) -> Json {
         match status {
             Status::Idle => json!({ "errorId": 0, "status": "idle" }),

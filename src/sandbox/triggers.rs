@@ -110,7 +110,7 @@ impl TaskTrigger {
         digits.parse().ok().filter(|ms| is_number && *ms <= SOLVE_MS_MAX).map(Self::SolvedAfter)
     }
 
-    /// The error that createTask returns instead of accepting the task.
+    /// Returns the error with which createTask refuses the task.
     pub(super) fn refusal(self) -> Option<Refusal> {
         Some(match self {
             Self::SiteKey => Refusal::new(400, "ERROR_SITEKEY", "websiteKey is invalid"),
@@ -124,7 +124,7 @@ impl TaskTrigger {
         })
     }
 
-    /// The error code of a task that fails.
+    /// Returns the error code with which the task fails.
     pub(super) fn failure(self) -> Option<&'static str> {
         match self {
             Self::Unsolvable => Some("ERROR_CAPTCHA_UNSOLVABLE"),

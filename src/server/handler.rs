@@ -12,13 +12,13 @@ use crate::http::{Inbound, Step, Verb, Version};
 /// An application that answers requests.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// What the application knows of a request once it is answered, for its access log. The server only passes it on.
+    /// Labels of an answered request, for the application's access log. The server only passes them on.
     type Labels: Copy + fmt::Debug + Send + Sync;
 
     /// A request that could not be answered without waiting.
     type Pending: Send;
 
-    /// Answers a complete request, if that needs no waiting.
+    /// Answers a complete request if that requires no waiting.
     fn try_respond(&self, request: &Inbound) -> Step<Response<Self::Labels>, Self::Pending>;
 
     /// Answers a request that [`Handler::try_respond`] left pending.
@@ -27,7 +27,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request that cannot be served. The body of `request` may be empty.
     fn reject(&self, request: &Inbound, why: Rejection) -> Response<Self::Labels>;
 
-    /// Called once a request is answered, for the access log.
+    /// Receives the record of each answered request, for the access log.
     fn on_complete(&self, _record: AccessRecord<Self::Labels>) {}
 }
 
@@ -62,7 +62,7 @@ pub struct Response<L> {
 }
 
 impl<L> Response<L> {
-    /// All headers in order, except length, date and connection.
+    /// Lists all headers in order, except length, date and connection.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let dynamic = self.dynamic_headers.iter().map(|(name, value)| (*name, value.as_str()));
         let typed = self.content_type.map(|value| ("Content-Type", value));
@@ -70,7 +70,7 @@ impl<L> Response<L> {
     }
 }
 
-/// Headers of every response. Answers hold what was paid for, and the URL of a request holds the key: neither may reach
+/// Headers of every response. Replies contain paid answers, and the URL of a request holds the key: neither may reach
 /// a cache, a history or a referrer.
 const SECURITY_HEADERS: &[(&str, &str)] =
     &[("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];

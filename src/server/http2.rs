@@ -1,7 +1,6 @@
-//! HTTP/2 connections: a handshake with a deadline, a task for each stream, a limit on idle time.
-//!
-//! Pingora's own loop waits for a client's preface, and at shutdown for its GOAWAY, without a deadline. So the loop is
-//! ours, on Pingora's sessions.
+//! HTTP/2 connections: a handshake with a deadline, a task for each stream, a limit on idle time. Pingora's own accept
+//! loop waits without a deadline for a client's preface, and at shutdown for its GOAWAY. This loop replaces it, on
+//! Pingora's sessions.
 
 use std::sync::Arc;
 
@@ -20,14 +19,14 @@ use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
 /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Malformed streams of one connection before it is closed. An honest client sends none.
+/// Most malformed streams before a connection is closed. A well-behaved client sends none.
 const MALFORMED_MAX: usize = 32;
 
-/// Limits of an HTTP/2 connection.
+/// Returns the limits of an HTTP/2 connection.
 fn options() -> H2Options {
     let mut options = default_h2_options();
     options.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
-    // The default of the h2 crate, stated because it bounds what one connection can make us hold.
+    // The default of the h2 crate, repeated because it bounds the memory of a connection.
     options.max_send_buffer_size(400 * 1024);
     options
 }

@@ -96,7 +96,7 @@ impl Server {
         Arc::clone(&self.ready)
     }
 
-    /// Binds an address and serves it in a task of its own. Returns the bound address. Must be called in a tokio
+    /// Binds an address and serves it in its own task. Returns the bound address. Must be called in a tokio
     /// runtime.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub(super) fn new_inbound(verb: Verb, target: &[u8], content_type: &[u8], body: 
         Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
         None => (target, &b""[..]),
     };
-    // A fragment is for the client alone (RFC 9110, section 4.2.5); one that is sent means nothing.
+    // A fragment is for the client alone (RFC 9110, section 4.2.5), so it is ignored if a client sends one.
     let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
     Inbound {
         verb,

@@ -1,12 +1,12 @@
-//! How connections learn that the process shuts down.
+//! The shutdown signal for connections, and their grace period.
 
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
 use tokio::time::timeout;
 
-/// How long an idle connection stays open once the process shuts down: long enough for a request that was already on
-/// its way.
+/// How long an idle connection stays open once the process shuts down: long enough for a request that the client has
+/// already sent.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 /// Awaits an action of the client. Once the process shuts down, waits for at most [`SHUTDOWN_GRACE`] more.

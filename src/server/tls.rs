@@ -15,7 +15,7 @@ impl TlsFiles {
     /// Loads the settings of a listener: TLS 1.2 and 1.3, HTTP/2 by ALPN.
     ///
     /// # Errors
-    /// If a file cannot be read or holds no PEM of its kind; the text names the files.
+    /// If a file cannot be read or contains no PEM block of its type; the text names the files.
     pub fn load(&self) -> Result<TlsSettings, String> {
         let Self { cert, key } = self;
         let refuse = |why: &str| format!("tls.cert {cert} and tls.key {key}: {why}");
@@ -26,7 +26,7 @@ impl TlsFiles {
     }
 }
 
-/// Pingora panics on files that it can read but not use.
+/// Checks a PEM file, because Pingora panics on a file that it can read but not use.
 fn check_pem(file: &str, label: &str) -> Result<(), String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
     if text.contains(&format!("{label}-----")) {

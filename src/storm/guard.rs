@@ -1,4 +1,4 @@
-//! Protects third parties: a storm against a stranger's host is an attack, so any host but this machine needs two
+//! Protects third parties: a storm against another operator's host is an attack, so any host but this machine needs two
 //! explicit arguments.
 
 /// Checks whether a host may be targeted. `is_loopback`: every address of the host is a loopback address.

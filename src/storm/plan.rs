@@ -62,12 +62,12 @@ impl Plan {
         Ok(params)
     }
 
-    /// When the submit of a task is due.
+    /// Returns the due time of a task's submit.
     pub fn submit_due(&self, task: usize) -> Duration {
         self.offset(task, self.tasks)
     }
 
-    /// How long a task takes, if the plan determines it.
+    /// Returns the solve time of a task, if the plan determines it.
     pub fn solve_time(&self, task: usize) -> Option<Duration> {
         let SolveTimes { median_ms, sigma } = self.solve_times?;
         let mut random = Random::new(self.seed, TASK_STREAM + task as u64);
@@ -81,7 +81,7 @@ impl Plan {
         Some(Duration::from_millis(ms.min(SOLVE_MS_MAX)))
     }
 
-    /// Form that submits a task. Contains the key.
+    /// Builds the form that submits a task. Contains the key.
     pub fn submit_body(&self, task: usize, key: &str) -> String {
         let trigger = self.solve_time(task).map(|time| format!("{SOLVE_MS_PREFIX}{}", time.as_millis()));
         let trigger_param = TRIGGER_PARAMS.iter().find(|name| self.task_params.iter().any(|(param, _)| param == *name));
@@ -94,7 +94,7 @@ impl Plan {
         body.finish()
     }
 
-    /// Offset of the `index`th of `count` even steps within one interval.
+    /// Returns the offset of the `index`th of `count` even steps within one interval.
     pub(super) fn offset(&self, index: usize, count: usize) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
         self.interval.mul_f64(index as f64 / count.max(1) as f64)
@@ -103,7 +103,7 @@ impl Plan {
 
 #[cfg(test)]
 impl Plan {
-    /// A small plan for the tests of this folder.
+    /// Builds a small plan for the tests of this folder.
     pub(super) fn sample() -> Self {
         Self {
             tasks: 4,

@@ -51,7 +51,7 @@ impl RequestError {
         Self::Unreadable,
     ];
 
-    /// Name in the summary.
+    /// Returns the name in the summary.
     pub fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",

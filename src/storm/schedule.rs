@@ -1,4 +1,4 @@
-//! When polls are due: drawn from a seed, independent of the server.
+//! The due times of polls: drawn from a seed, independent of the server.
 
 use std::time::Duration;
 

@@ -43,12 +43,12 @@ impl Summary {
         polls / self.duration.as_secs_f64().max(0.001)
     }
 
-    /// Upstream polls per accepted task.
+    /// Returns the upstream polls per accepted task.
     fn polls_per_task(&self) -> Option<f64> {
         ratio(self.upstream_polls()?, self.tally.submit_results.ok)
     }
 
-    /// Upstream polls per poll of a client.
+    /// Returns the upstream polls per poll of a client.
     fn amplification(&self) -> Option<f64> {
         ratio(self.upstream_polls()?, self.tally.polls)
     }

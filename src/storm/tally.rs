@@ -8,12 +8,12 @@ use super::reply::{LegacyReply, RequestError};
 
 /// A poll that starts later than this after it was due counts as late: well above the resolution of timers, well below
 /// any interval.
-pub const LATE_AFTER: Duration = Duration::from_millis(10);
+const LATE_AFTER: Duration = Duration::from_millis(10);
 
 /// When a request was due, sent and completed.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// When the schedule demanded the request.
+    /// When the request was due.
     pub due: Duration,
     /// When its client started it.
     pub started: Duration,
@@ -55,12 +55,12 @@ impl ResultCounts {
         }
     }
 
-    /// Number of all requests.
+    /// Returns the number of all requests.
     pub fn total(&self) -> u64 {
         self.ok + self.not_ready + self.failed + self.errors()
     }
 
-    /// Number of error codes and request errors.
+    /// Returns the number of error codes and request errors.
     pub fn errors(&self) -> u64 {
         self.codes.values().chain(self.request_errors.values()).sum::<u64>() + self.other_codes
     }
@@ -92,7 +92,7 @@ pub struct Tally {
     pub polls: u64,
     /// Results of the polls that ended.
     pub poll_results: ResultCounts,
-    /// Polls that were started more than [`LATE_AFTER`] after they were due.
+    /// Polls that were started more than 10 ms after they were due.
     pub late: u64,
     /// Late polls whose client was idle when they were due: this machine was too busy, not the server.
     pub late_here: u64,
@@ -195,12 +195,12 @@ impl Tally {
         self.window.delays.record(delay);
     }
 
-    /// Number of tasks with a final answer.
+    /// Returns the number of tasks with a final answer.
     pub fn tasks_answered(&self) -> usize {
         self.tasks.iter().filter(|task| task.is_final).count()
     }
 
-    /// From ready upstream to first seen by a client, for each task of which both are known.
+    /// Returns the delays from ready upstream to first seen by a client, for each task of which both are known.
     pub fn ready_to_seen(&self) -> Delays {
         let mut delays = Delays::new();
         for task in &self.tasks {

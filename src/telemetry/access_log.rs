@@ -1,4 +1,4 @@
-//! The access line of a request.
+//! Formats the access line of a request.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ pub struct AccessEntry {
     pub method: Option<&'static str>,
     /// How the request ended.
     pub outcome: &'static str,
-    /// Where the answer of a poll came from; logged as `path`.
+    /// Source of a poll's answer; logged as `path`.
     pub source: Option<&'static str>,
     /// HTTP status.
     pub status: u16,

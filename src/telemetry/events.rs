@@ -1,7 +1,6 @@
-//! The `tracing` layer that turns events into lines of the log.
-//!
-//! It is the only way from an event to the log, so nothing bypasses its filter and its redaction: below `warn`, only
-//! capgate's own events pass, because Pingora logs raw request bytes there; and whatever looks like a key is masked.
+//! The `tracing` layer that turns events into lines of the log. Every event passes through this layer, so none bypasses
+//! its filter and its redaction. Below `warn`, only capgate's own events pass, because Pingora logs raw request bytes
+//! there. Text that looks like a key is masked.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -48,7 +47,7 @@ impl EventLayer {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for EventLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // The callsite of the `log` bridge stands for records of all levels and targets.
+        // The callsite of the `log` bridge represents records of all levels and targets.
         if self.is_enabled(metadata) { Interest::always() } else { Interest::never() }
     }
 
@@ -107,7 +106,8 @@ fn is_own_target(target: &str) -> bool {
     target == "capgate" || target.starts_with("capgate::")
 }
 
-/// Pingora 0.9.1 logs it as an error that two threads raced for a pooled connection, and opens a new one.
+/// Whether a message of another crate is noise: Pingora 0.9.1 logs an error if two threads race for a pooled
+/// connection, although it then opens a new one.
 fn is_noise(message: &str) -> bool {
     message == "failed to acquire reusable stream"
 }

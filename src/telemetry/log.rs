@@ -1,8 +1,7 @@
-//! The log: one line for each request and each event, as JSON or text, on standard output.
-//!
-//! A thread of its own writes the lines some twenty times a second from a bounded queue. A request costs a push; if
-//! lines cannot be written, they are dropped and counted, and no request is delayed. Fields come from closed sets or
-//! are numbers: the client's address is the only thing of a request that a line contains.
+//! The log: one line for each request and each event, as JSON or text, on standard output. A separate thread writes the
+//! lines about twenty times a second from a bounded queue. A request costs one push. Lines that cannot be written are
+//! dropped and counted, and no request is delayed. The fields of an access line are numbers, values from closed sets,
+//! and the client's address.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -65,7 +65,8 @@ impl LogQueue {
         }
     }
 
-    /// Waits until every entry so far is written, for two seconds at most: a pipe that nobody reads is never written.
+    /// Waits until every entry so far is written, for two seconds at most, because a pipe without a reader blocks the
+    /// writer.
     pub(super) fn flush(&self) {
         const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
         let mut state = self.state.lock();
@@ -90,7 +91,7 @@ impl LogQueue {
         state.flushes_requested
     }
 
-    /// Tells the threads that wait for a flush that it is done.
+    /// Wakes the threads that wait for this flush request or an earlier one.
     pub(super) fn complete_flush(&self, request: u64) {
         self.state.lock().flushes_done = request;
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! What operators see of the process: its log and its metrics.
+//! Output for operators: the log and the metrics.
 
 mod access_log;
 mod clock;

@@ -33,6 +33,6 @@ pub enum LogLevel {
     Warn,
     /// Events that an operator needs.
     Info,
-    /// Details for finding a fault.
+    /// Details for debugging.
     Debug,
 }

@@ -1,4 +1,4 @@
-//! Masks whatever looks like an API key in text of other crates: the last fence before a line is written.
+//! Masks text that looks like an API key: the last safeguard before a line is written.
 
 /// Replaces the value after every `key=`, `clientKey:` and the like by `***`.
 pub(super) fn redact(text: &str) -> String {

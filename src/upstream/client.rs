@@ -42,7 +42,7 @@ struct Client {
 }
 
 impl NativeUpstream {
-    /// Creates the pool. Connects to nothing yet.
+    /// Creates a client with an empty pool. Opens no connection yet.
     ///
     /// # Errors
     /// If the CA file cannot be read or contains no certificate.
@@ -83,9 +83,9 @@ impl Upstream for NativeUpstream {
             let sent = AtomicBool::new(false);
             let result = tokio::time::timeout(deadline, client.send(&call, &sent)).await;
             result.unwrap_or(Err(ErrorKind::Timeout)).map_err(|kind| {
-                let (what, sent) = (kind.label(), sent.into_inner());
-                tracing::warn!(endpoint = call.endpoint.label(), what, sent, "upstream call failed");
-                SendError { sent, what }
+                let (cause, sent) = (kind.label(), sent.into_inner());
+                tracing::warn!(endpoint = call.endpoint.label(), what = cause, sent, "upstream call failed");
+                SendError { sent, cause }
             })
         })
     }

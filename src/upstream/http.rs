@@ -41,7 +41,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Label for logs and metrics.
+    /// Returns the label for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
@@ -86,7 +86,7 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// Takes an http(s) URL with a host, which the caller has checked.
+    /// Creates a base address from an http(s) URL with a host, which the caller has checked.
     pub fn new(url: &Url) -> Self {
         let host = match url.host() {
             Some(Host::Ipv6(address)) => address.to_string(),

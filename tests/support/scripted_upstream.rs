@@ -50,9 +50,9 @@ impl Upstream for InProcessUpstream {
             assert!(sent.is_ok(), "an upstream call after the end of the transcript");
             match reply_rx.await {
                 Ok(UpstreamReply::Response { status, body }) => Ok(Answer::new(status, Bytes::from(body))),
-                Ok(UpstreamReply::Refused) => Err(SendError { sent: false, what: "connect" }),
+                Ok(UpstreamReply::Refused) => Err(SendError { sent: false, cause: "connect" }),
                 Ok(UpstreamReply::Reset | UpstreamReply::Raw(_)) | Err(_) => {
-                    Err(SendError { sent: true, what: "no_answer" })
+                    Err(SendError { sent: true, cause: "no_answer" })
                 }
             }
         })

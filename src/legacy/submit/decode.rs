@@ -1,4 +1,4 @@
-//! From the form of a submit to its tasks.
+//! Decodes the form of a submit into its tasks.
 
 use super::proxy::decode_proxy;
 use super::text::http_url;

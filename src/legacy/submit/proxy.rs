@@ -43,7 +43,7 @@ pub(super) fn decode_proxy(form: &Form, method: &Method) -> Result<Option<String
     }))
 }
 
-/// Percent-encodes everything that is not unreserved in a URL (RFC 3986, section 2.3).
+/// Percent-encodes all characters except the unreserved ones of URLs (RFC 3986, section 2.3).
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! From one parameter of a submit to one native value.
+//! Decodes one parameter of a submit into one native value.
 
 use super::media::{AUDIO_BYTES_MAX, audio, image, image_array, image_list, images};
 use super::text::{host, http_url, parse_cookies};

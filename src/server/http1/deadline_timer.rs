@@ -29,7 +29,7 @@ impl DeadlineTimer {
             && !self.sleep.is_elapsed()
     }
 
-    /// Ready once `deadline` has passed.
+    /// Returns `Ready` once `deadline` has passed; otherwise registers the task to be woken.
     pub(super) fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
         if deadline < self.sleep.deadline() {
             self.sleep.as_mut().reset(deadline);

@@ -33,7 +33,7 @@ const READ_BYTES: usize = 4_096;
 /// Largest buffer that an idle connection keeps.
 const IDLE_BUFFER_BYTES_MAX: usize = 1_024;
 
-/// What to do with a connection.
+/// The next step for a connection.
 pub(super) enum Next {
     /// Close it.
     Close,
@@ -140,7 +140,7 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8], step_timeout: Duration
     timeout(step_timeout, stream.flush()).await?
 }
 
-/// What ended a wait for a request.
+/// The event that ends a wait for a request.
 enum WaitEvent {
     /// This many bytes arrived; 0 is the end of the stream.
     Read(io::Result<usize>),
@@ -148,7 +148,7 @@ enum WaitEvent {
     Deadline,
 }
 
-/// Reads what has arrived.
+/// Reads the bytes that have arrived, at most [`READ_BYTES`].
 fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
     let mut read = ReadBuf::uninit(&mut bytes);

@@ -1,5 +1,5 @@
-//! The parser of ordinary requests. It accepts only what has one meaning to every server; anything else is left to
-//! Pingora's session, so that ambiguous requests are judged in one place.
+//! The parser of ordinary requests. It accepts only requests that every server interprets in the same way, and leaves
+//! all others to Pingora's session, so that ambiguous requests are handled in one place.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -9,7 +9,7 @@ use crate::server::request::new_inbound;
 
 /// Most bytes of a request that is served on the fast path, header and body together.
 pub(super) const REQUEST_BYTES_MAX: usize = 16 * 1024;
-/// Most headers of one.
+/// Most headers of such a request.
 pub(super) const HEADERS_MAX: usize = 32;
 
 /// How much of a request is in the buffer.
@@ -58,7 +58,7 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
         return Parsed::Unsupported;
     };
     let request_bytes = header_bytes.saturating_add(framing.body_bytes);
-    // A body that has not arrived yet has a deadline and limits of its own.
+    // A body that has not arrived yet has its own deadline and limits.
     if request_bytes > buffer.len() || framing.body_bytes > body_bytes_max {
         return Parsed::Unsupported;
     }
@@ -76,7 +76,7 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
     Parsed::Complete(Request { inbound, is_last })
 }
 
-/// What the headers of an ordinary request mean for its framing.
+/// The framing of an ordinary request, according to its headers.
 struct Framing<'h> {
     body_bytes: usize,
     content_type: &'h [u8],

@@ -1,4 +1,4 @@
-//! A server that requests may be sent to.
+//! The target of requests: a server whose addresses were checked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Checks a URL and looks its host up. Looks it up only once, so that no later request goes to an unchecked
+    /// Checks a URL and looks up its host. Looks it up only once, so that no later request goes to an unchecked
     /// address. Sends nothing to the server.
     pub(super) async fn resolve(url: &Url, policy: &TargetPolicy<'_>) -> Result<Self, TargetError> {
         let refused = |reason: &str| TargetError::Refused(format!("{}: {reason}", url.host_str().unwrap_or("URL")));
@@ -101,7 +101,7 @@ impl Target {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Kept connections that the server had closed, and that were replaced.
+    /// Returns the number of kept connections that the server had closed, and that were replaced.
     pub(super) fn reconnects(&self) -> u64 {
         self.reconnects.load(Ordering::Relaxed)
     }
