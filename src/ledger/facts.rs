@@ -1,4 +1,4 @@
-//! The persistent facts of a record: everything that a store must keep of a task.
+//! The persistent facts of a record: all that a store must keep of a task.
 
 use std::sync::Arc;
 

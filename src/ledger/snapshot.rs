@@ -1,4 +1,4 @@
-//! A record as plain data that can be serialised: what a store keeps of a task. Times are Unix milliseconds, because
+//! A record as plain, serialisable data for a store. Times are Unix milliseconds, because
 //! [`Moment`] is relative to the start of a process.
 //!
 //! `domain` knows no wire format, so its types are converted by hand. Names in the serialised form are stable: a change

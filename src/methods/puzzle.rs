@@ -1,4 +1,4 @@
-//! Methods that are answered by an object: the page with the puzzle expects several values.
+//! Methods that are answered by an object, because the page with the puzzle expects several values.
 
 use super::row::{
     Certainty, DEFAULTS, Kind, Method, PAGE_URL, Param, SITE_KEY, Solution, USER_AGENT, fixed, optional,

@@ -145,12 +145,17 @@ mod tests {
         post(sandbox, "/createTask", &json!({ "clientKey": key, "task": task }), 1_000)
     }
 
+    /// Polls a task of key "k" and returns its status.
+    fn poll_status(sandbox: &Sandbox, created: &Json, now_ms: u64) -> Json {
+        let request = json!({ "clientKey": "k", "taskId": created["taskId"] });
+        post(sandbox, "/getTaskResult", &request, now_ms).1["status"].clone()
+    }
+
     #[test]
     fn a_task_goes_from_idle_to_processing_to_ready_and_is_charged_once() {
         let sandbox = sandbox(1_000, 0.0);
         let (_, created) = create(&sandbox, "k", "s");
-        let request = json!({ "clientKey": "k", "taskId": created["taskId"] });
-        let status = |now_ms| post(&sandbox, "/getTaskResult", &request, now_ms).1["status"].clone();
+        let status = |now_ms| poll_status(&sandbox, &created, now_ms);
         assert_eq!(
             [status(1_000), status(1_500), status(2_000), status(3_000)],
             ["idle", "processing", "ready", "ready"]
@@ -167,8 +172,7 @@ mod tests {
     fn a_site_key_sets_the_solve_time() {
         let sandbox = sandbox(1_000, 0.0);
         let (_, created) = create(&sandbox, "k", "sandbox-takes-250");
-        let request = json!({ "clientKey": "k", "taskId": created["taskId"] });
-        let status = |now_ms| post(&sandbox, "/getTaskResult", &request, now_ms).1["status"].clone();
+        let status = |now_ms| poll_status(&sandbox, &created, now_ms);
         assert_eq!([status(1_249), status(1_250)], ["processing", "ready"]);
         assert_eq!(create(&sandbox, "k", "sandbox-takes-0").1["status"], "ready");
         for invalid in ["", "+5", "-5", "5s", "3600001"] {

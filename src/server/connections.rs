@@ -92,13 +92,13 @@ mod tests {
 
         let mut waiting = Box::pin(connections.wait_until_closed());
         drop(first);
-        assert!(futures_ready(&mut waiting).await.is_none(), "one is still open");
+        assert!(poll_once(&mut waiting).await.is_none(), "one is still open");
         drop(second);
         waiting.await;
     }
 
     /// Polls a future once.
-    async fn futures_ready<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+    async fn poll_once<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
         std::future::poll_fn(|context| {
             let polled = future.as_mut().poll(context);
             std::task::Poll::Ready(match polled {

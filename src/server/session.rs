@@ -1,5 +1,5 @@
-//! Requests on Pingora's sessions: HTTP/2, and every HTTP/1 request that [`super::http1`] does not take and hands over
-//! byte for byte: chunked and large bodies, HTTP/1.0, HEAD, malformed headers.
+//! Serves requests on Pingora's sessions: HTTP/2, and the HTTP/1 requests that [`super::http1`] does not support and
+//! hands over byte for byte: chunked and large bodies, HTTP/1.0, HEAD, malformed headers.
 //!
 //! Most of Pingora's timeouts are infinite or far too long by default, so every wait here has a deadline.
 
@@ -76,7 +76,7 @@ impl<H: Handler> App<H> {
         match with_shutdown_grace(reading, shutdown).await {
             Some(Ok(Ok(true))) if is_acceptable(session) => true,
             None | Some(Ok(Ok(false)) | Err(_)) => false,
-            // Malformed or ambiguous. Its bytes are not repeated anywhere.
+            // Malformed or ambiguous. Its bytes are neither logged nor returned.
             Some(Ok(Ok(true) | Err(_))) => {
                 let _ = timeout(self.options.write_timeout, session.respond_error(400)).await;
                 false
@@ -90,7 +90,7 @@ impl<H: Handler> App<H> {
         timeout(self.options.write_timeout, writing).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Sets what Pingora leaves open for every request.
+    /// Sets keep-alive and pipelining, which Pingora leaves to the application for each request.
     fn configure(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) {
         // `Some` means that the client wants keep-alive; the timeout is infinite unless it is set.
         if session.get_keepalive().is_some() {

@@ -12,7 +12,7 @@ pub mod net;
 pub mod plan;
 pub mod random;
 pub mod reply;
-pub mod schedule;
+mod schedule;
 pub mod summary;
 pub mod tally;
 pub mod upstream_calls;

@@ -7,7 +7,7 @@ use super::random::{CLIENT_STREAM, Random};
 
 /// The times at which one client's polls are due: ascending and endless.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(super) struct Schedule {
     next: Duration,
     interval: Duration,
     jitter: f64,
@@ -16,7 +16,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// Creates the schedule of a client. The first polls of all clients are spread over the first interval.
-    pub fn new(plan: &Plan, client: usize) -> Self {
+    pub(super) fn new(plan: &Plan, client: usize) -> Self {
         let mut random = Random::new(plan.seed, CLIENT_STREAM + client as u64);
         let step = plan.offset(1, plan.clients);
         let next = plan.offset(client, plan.clients) + step.mul_f64(random.uniform());

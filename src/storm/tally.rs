@@ -1,4 +1,4 @@
-//! Counts what happens in a storm, and measures delays from when a request was due.
+//! Counts the requests of a storm and their results, and measures delays from the due times.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::reply::{LegacyReply, RequestError};
 /// any interval.
 const LATE_AFTER: Duration = Duration::from_millis(10);
 
-/// When a request was due, sent and completed.
+/// The times of one request: due, started and ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// When the request was due.

@@ -1,4 +1,4 @@
-//! The gateway's native calls, as its own metrics count them.
+//! Counts of the gateway's native calls, parsed from its metrics.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub fn parse(metrics: &str) -> UpstreamCalls {
     calls
 }
 
-/// Subtracts earlier counts. A gateway that restarted in between counts from zero again, which gives zero at least.
+/// Subtracts earlier counts. A gateway that restarted in between counts from zero again, so the difference is at least
+/// zero.
 pub fn difference(before: &UpstreamCalls, after: &UpstreamCalls) -> UpstreamCalls {
     let earlier = |endpoint: &String| before.get(endpoint).copied().unwrap_or(0);
     after.iter().map(|(endpoint, count)| (endpoint.clone(), count.saturating_sub(earlier(endpoint)))).collect()

@@ -20,7 +20,7 @@ use pingora::protocols::http::client::HttpSession;
 use super::decompress::decompress;
 use super::http::{self, BaseUrl, ErrorKind, ExchangeError};
 use super::options::Options;
-use super::resolver::{PeerOptions, Resolver};
+use super::resolver::Resolver;
 use crate::gateway::upstream::{SendError, Upstream};
 use crate::native::{Answer, Call, Endpoint, Rate};
 
@@ -52,15 +52,10 @@ impl NativeUpstream {
         }
         let mut connector_options = ConnectorOptions::new(options.connections_idle_max);
         connector_options.ca_file.clone_from(&options.ca_file);
-        let peer_options = PeerOptions {
-            connect_timeout: options.connect_timeout,
-            io_timeout: options.submit_timeout,
-            idle_timeout: options.idle_timeout,
-        };
         let base = BaseUrl::new(&options.url);
         Ok(Self(Arc::new(Client {
             connector: Connector::new(Some(connector_options)),
-            resolver: Arc::new(Resolver::new(base.clone(), peer_options)),
+            resolver: Arc::new(Resolver::new(base.clone(), options.clone())),
             base,
             options,
         })))

@@ -5,4 +5,4 @@ pub mod client;
 mod decompress;
 pub mod http;
 pub mod options;
-pub mod resolver;
+mod resolver;

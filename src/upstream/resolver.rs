@@ -9,23 +9,13 @@ use parking_lot::RwLock;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::http::BaseUrl;
-
-/// Settings of every connection to the upstream.
-#[derive(Clone, Debug)]
-pub struct PeerOptions {
-    /// Limit for TCP, and for TCP and TLS together.
-    pub connect_timeout: Duration,
-    /// Limit for each read and write. The whole call has its own deadline.
-    pub io_timeout: Duration,
-    /// How long a connection may stay idle in the pool.
-    pub idle_timeout: Duration,
-}
+use super::options::Options;
 
 /// One peer for each address of the upstream.
 #[derive(Debug)]
-pub struct Resolver {
+pub(super) struct Resolver {
     base: BaseUrl,
-    options: PeerOptions,
+    options: Options,
     peers: RwLock<Vec<Arc<HttpPeer>>>,
     /// Counts selections, to rotate the peers.
     selections: AtomicUsize,
@@ -33,13 +23,13 @@ pub struct Resolver {
 
 impl Resolver {
     /// Creates a resolver that knows no address yet.
-    pub fn new(base: BaseUrl, options: PeerOptions) -> Self {
+    pub(super) fn new(base: BaseUrl, options: Options) -> Self {
         Self { base, options, peers: RwLock::default(), selections: AtomicUsize::new(0) }
     }
 
-    /// Returns up to `count` peers in the order in which to try them, and starts with the next peer each time. Looks
-    /// the name up if no address is known.
-    pub async fn select(&self, count: usize) -> Vec<Arc<HttpPeer>> {
+    /// Returns up to `count` peers in the order in which to try them, and starts with the next peer each time. Looks up
+    /// the name if no address is known.
+    pub(super) async fn select(&self, count: usize) -> Vec<Arc<HttpPeer>> {
         let mut peers = self.peers.read().clone();
         if peers.is_empty() {
             self.refresh().await;
@@ -51,15 +41,15 @@ impl Resolver {
         peers
     }
 
-    /// Looks the name up periodically. Never returns.
-    pub async fn run_refresh(self: Arc<Self>, period: Duration) {
+    /// Looks up the name periodically. Never returns.
+    pub(super) async fn run_refresh(self: Arc<Self>, period: Duration) {
         loop {
             self.refresh().await;
             tokio::time::sleep(period).await;
         }
     }
 
-    /// Looks the name up once. Keeps the known peers if that fails: they may be reachable although the name server is
+    /// Looks up the name once. Keeps the known peers if that fails: they may be reachable although the name server is
     /// not.
     async fn refresh(&self) {
         let mut addresses = match self.base.look_up().await {
@@ -83,8 +73,9 @@ impl Resolver {
         let mut peer = self.base.to_peer(address);
         peer.options.connection_timeout = Some(self.options.connect_timeout);
         peer.options.total_connection_timeout = Some(self.options.connect_timeout);
-        peer.options.read_timeout = Some(self.options.io_timeout);
-        peer.options.write_timeout = Some(self.options.io_timeout);
+        // Limits for each read and write. The whole call has its own deadline.
+        peer.options.read_timeout = Some(self.options.submit_timeout);
+        peer.options.write_timeout = Some(self.options.submit_timeout);
         peer.options.idle_timeout = Some(self.options.idle_timeout);
         peer
     }

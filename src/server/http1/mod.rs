@@ -1,5 +1,6 @@
-//! The fast path for HTTP/1.1 as nearly all clients speak it: a request that is in memory as a whole, with a body of
-//! known length, answered with one write. Every other request goes to [`super::session`], byte for byte as it arrived.
+//! The fast path for HTTP/1.1 as nearly all clients speak it: a request that is completely in memory, with a body of
+//! known length, is answered with one write. Every other request goes to [`super::session`], byte for byte as it
+//! arrived.
 //!
 //! A poll from memory sets no timer and spawns no task. An idle connection keeps at most a kilobyte of buffers.
 
