@@ -111,7 +111,7 @@ impl fmt::Display for NativeId {
     }
 }
 
-/// Identifies one of the configured upstreams.
+/// The number of a configured upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamId(pub u16);
 

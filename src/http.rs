@@ -18,7 +18,8 @@ pub struct Inbound {
     pub body: Bytes,
 }
 
-/// HTTP methods that the program distinguishes. Called verbs, because `method` is a parameter of the legacy protocol.
+/// An HTTP method that the program distinguishes. Called a verb, because `method` is a parameter of the legacy
+/// protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Parameters are in the query.
@@ -57,7 +58,7 @@ impl Verb {
     }
 }
 
-/// HTTP versions.
+/// An HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0.

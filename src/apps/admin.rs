@@ -11,16 +11,16 @@ use crate::http::{Inbound, Step, Verb};
 use crate::server::handler::{Handler, Rejection, Response};
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// Answers `/metrics`, `/livez` and `/readyz`.
+/// An application that answers `/metrics`, `/livez` and `/readyz`.
 #[derive(Debug)]
 pub struct AdminApp {
     registry: MetricsRegistry,
-    /// False while the process drains.
+    /// False from the start of the shutdown.
     ready: Arc<AtomicBool>,
 }
 
 impl AdminApp {
-    /// Creates the application. `ready` is false while the process drains.
+    /// Creates the application. `ready` is false from the start of the shutdown.
     pub fn new(registry: MetricsRegistry, ready: Arc<AtomicBool>) -> Arc<Self> {
         Arc::new(Self { registry, ready })
     }

@@ -14,7 +14,7 @@ use crate::server::handler::{AccessRecord, Handler, Rejection, Response};
 use crate::telemetry::AccessEntry;
 use crate::telemetry::log::AccessLog;
 
-/// Answers with the gateway.
+/// An application that answers with the gateway.
 #[derive(Debug)]
 pub struct LegacyApp {
     gateway: Gateway,
@@ -35,7 +35,7 @@ impl Handler for LegacyApp {
 
     fn try_respond(&self, request: &Inbound) -> Step<Response<RequestLabels>, PendingRequest> {
         match self.gateway.try_answer(request) {
-            Step::Ready(answer) => Step::Ready(to_response(answer)),
+            Step::Ready(reply) => Step::Ready(to_response(reply)),
             Step::Pending(pending) => Step::Pending(pending),
         }
     }

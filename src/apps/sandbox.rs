@@ -14,7 +14,7 @@ use crate::http::{Inbound, Step, Verb};
 use crate::sandbox::Sandbox;
 use crate::server::handler::{Handler, Rejection, Response};
 
-/// Answers with the sandbox.
+/// An application that answers with the sandbox.
 #[derive(Debug)]
 pub struct SandboxApp {
     sandbox: Sandbox,

@@ -52,7 +52,7 @@ const ACCOUNTS_MAX: usize = 100_000;
 /// day.
 const PAUSE_MAX_MS: u64 = 60_000;
 
-/// Decides which calls may be sent now.
+/// The budget of calls to the upstream, which decides whether a call may be sent now.
 #[derive(Debug)]
 pub struct Budget {
     options: Options,

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use crate::native::{Answer, Call};
 
-/// Sends native calls.
+/// A sender of native calls.
 ///
 /// The future borrows nothing, because a flight outlives the request that started it.
 pub trait Upstream: Send + Sync + 'static {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::domain::{Account, Failure};
 use crate::native::{Answer, Call};
 
-/// Sends native calls within the budget.
+/// A client that sends native calls within the budget.
 pub(super) struct UpstreamClient {
     pub(super) upstream: Arc<dyn Upstream>,
     pub(super) metrics: CallMetrics,

@@ -82,7 +82,7 @@ impl Flights {
     }
 }
 
-/// Completes its flight when dropped, with the result that it then contains.
+/// A guard that completes its flight when dropped, with the result that it then contains.
 struct FlightGuard {
     flights: Flights,
     id: LegacyId,

@@ -210,7 +210,7 @@ impl PayloadSnapshot {
     }
 }
 
-/// Keeps numbers as their text and members in their order, which a JSON value would not.
+/// A value in which numbers keep their text and members their order, unlike in a JSON value.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ValueSnapshot {

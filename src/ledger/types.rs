@@ -40,7 +40,7 @@ pub struct Options {
 /// Result of a poll, whether from memory or from a flight.
 pub type PollResult = Result<Outcome, Failure>;
 
-/// Receives the result of a flight.
+/// A receiver of a flight's result.
 pub type FlightReceiver = watch::Receiver<Option<PollResult>>;
 
 /// How a poll was answered, for metrics and logs.
@@ -105,7 +105,8 @@ pub enum Admit {
     Lead(FlightTicket),
 }
 
-/// Obliges its holder to poll the upstream and to complete the flight; see [`super::Table::complete_flight`].
+/// A ticket that obliges its holder to poll the upstream and to complete the flight; see
+/// [`super::Table::complete_flight`].
 #[derive(Debug)]
 pub struct FlightTicket {
     /// The task to poll.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// Counts open connections.
+/// A counter of open connections.
 #[derive(Debug, Default)]
 pub struct Connections {
     open: AtomicUsize,

@@ -36,7 +36,7 @@ pub struct AccessEntry {
     pub micros: u64,
 }
 
-/// Formats access lines. There may be a hundred thousand per second, so it does without `std::fmt`.
+/// A formatter of access lines. There may be a hundred thousand per second, so it avoids `std::fmt`.
 pub(super) struct AccessFormatter {
     format: LogFormat,
     line: Vec<u8>,

@@ -24,7 +24,7 @@ use super::redact::redact;
 /// Longest message or field, in bytes. Longer ones are cut.
 const TEXT_BYTES_MAX: usize = 4_096;
 
-/// Formats events, with the fields of the spans around them.
+/// The layer, which formats events with the fields of the spans around them.
 pub(super) struct EventLayer {
     format: LogFormat,
     level: LevelFilter,
@@ -112,7 +112,7 @@ fn is_noise(message: &str) -> bool {
     message == "failed to acquire reusable stream"
 }
 
-/// Collects the message and the fields of an event or a span, masked.
+/// Collector of the message and the fields of an event or a span. Masks the fields.
 #[derive(Default)]
 struct FieldVisitor {
     message: String,

@@ -24,7 +24,7 @@ pub struct Log {
     queue: Arc<LogQueue>,
 }
 
-/// Writes access lines. Cheap to clone.
+/// A handle that queues access lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     queue: Arc<LogQueue>,

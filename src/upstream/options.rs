@@ -1,10 +1,10 @@
-//! Settings of the upstream client.
+//! Options of the upstream client.
 
 use std::time::Duration;
 
 use url::Url;
 
-/// Settings.
+/// Timeouts, bounds and address of the upstream client.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Base address.

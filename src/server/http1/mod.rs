@@ -181,7 +181,7 @@ mod tests {
     use crate::server::handler::{Rejection, Response};
     use crate::server::options::Options;
 
-    /// Panics for two paths, before and after it waits, and answers every other.
+    /// A handler that panics for two paths, before and after it waits, and answers every other.
     struct PanickingHandler;
 
     #[async_trait::async_trait]

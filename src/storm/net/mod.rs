@@ -22,7 +22,7 @@ use crate::storm::reply::RequestError;
 use crate::storm::summary::Summary;
 use crate::storm::upstream_calls::{self, UpstreamCalls};
 
-/// Settings.
+/// The plan, the target and the permissions of a storm.
 #[derive(Clone)]
 pub struct StormOptions {
     /// The plan.
