@@ -4,7 +4,7 @@
 pub(super) fn redact(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.to_ascii_lowercase().find("key") {
+    while let Some(at) = find_key(rest) {
         let (before, tail) = rest.split_at(at + 3);
         masked.push_str(before);
         let separator_bytes = tail.len() - tail.trim_start_matches(['=', ':', '"', '\\', ' ', '\'']).len();
@@ -23,6 +23,11 @@ pub(super) fn redact(text: &str) -> String {
     }
     masked.push_str(rest);
     masked
+}
+
+/// Finds the word "key" in any case.
+fn find_key(text: &str) -> Option<usize> {
+    text.as_bytes().windows(3).position(|word| word.eq_ignore_ascii_case(b"key"))
 }
 
 #[cfg(test)]
