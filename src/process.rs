@@ -6,11 +6,12 @@ use std::io;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, both of which request a shutdown.
+/// SIGTERM, SIGINT and SIGQUIT, which request a shutdown.
 #[derive(Debug)]
 pub struct ShutdownSignals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
 }
 
 impl ShutdownSignals {
@@ -21,7 +22,11 @@ impl ShutdownSignals {
     /// If a handler cannot be installed.
     pub fn install() -> Result<Self, String> {
         let install = |kind| signal(kind).map_err(|error| format!("cannot install a signal handler: {error}"));
-        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            quit: install(SignalKind::quit())?,
+        })
     }
 
     /// Waits for the next signal. Cancel safe.
@@ -29,8 +34,32 @@ impl ShutdownSignals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
         }
     }
+}
+
+/// Logs and ignores SIGHUP, SIGUSR1 and SIGUSR2, which end a process by default: a terminal that closes, or a log rotation,
+/// must not lose the tasks. SIGHUP is reserved for a reload of the configuration. Never returns. Must be called in a tokio
+/// runtime.
+///
+/// # Errors
+/// If a handler cannot be installed.
+pub fn ignore_other_signals() -> Result<impl Future<Output = ()> + Send, String> {
+    let install = |kind| signal(kind).map_err(|error| format!("cannot install a signal handler: {error}"));
+    let mut hangup = install(SignalKind::hangup())?;
+    let mut user1 = install(SignalKind::user_defined1())?;
+    let mut user2 = install(SignalKind::user_defined2())?;
+    Ok(async move {
+        loop {
+            let name = tokio::select! {
+                _ = hangup.recv() => "SIGHUP",
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal = name, "signal ignored");
+        }
+    })
 }
 
 /// Raises the limit of open files as far as the system allows and returns the new limit. Each connection is an open

@@ -17,10 +17,14 @@ use crate::ledger::Ledger;
 use crate::process;
 use crate::sandbox::Sandbox;
 use crate::server::connections::Connections;
-use crate::server::lifecycle::{Lifetime, ServeError, Server};
+use crate::server::lifecycle::{Audience, ServeError, Server};
+use crate::server::options::ConnectionLimits;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::MetricsRegistry;
 use crate::upstream::client::NativeUpstream;
+
+/// Most connections of operators and monitoring at once.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -36,10 +40,11 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 /// As [`run`].
 pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
     serve(config, |config, registry, _log| {
-        let mut server = new_server(config, registry);
+        let limits = ConnectionLimits::private(config.connection_limits().connections_max);
+        let mut server = Server::new(config.server_options(), Connections::register(limits, registry));
         let address = config.sandbox_address().ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
         let app = SandboxApp::new(Sandbox::new(config.sandbox_options()));
-        server.listen("sandbox", address, None, app, Lifetime::Drained)?;
+        server.listen("sandbox", address, None, app, Audience::Public)?;
         Ok(server)
     })
 }
@@ -54,10 +59,11 @@ fn serve(
     let log = Log::start(options.format, options.level, &registry).map_err(ServeError)?;
     let runtime = process::start_runtime(config.runtime_threads()).map_err(ServeError)?;
     let served = runtime.block_on(async {
+        spawn(process::ignore_other_signals().map_err(ServeError)?);
         let mut server = build(config, &registry, &log)?;
         server.run_until_shutdown().await.map(|()| server)
     });
-    // Stops the runtime before `Server` is dropped: a listener reports a closed shutdown channel as an error.
+    // Stops the runtime before `Server` is dropped, whose closed channel would read as a shutdown.
     runtime.shutdown_background();
     log.flush();
     served.map(drop)
@@ -65,12 +71,8 @@ fn serve(
 
 /// Builds the gateway and starts its listeners and background tasks.
 fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
-    if let Ok(limit) = process::raise_file_limit() {
-        tracing::info!(files = limit, "open files allowed");
-    } else {
-        tracing::warn!("the limit of open files could not be raised");
-    }
-    let mut server = new_server(config, registry);
+    let limits = fit_to_open_files(config.connection_limits());
+    let mut server = Server::new(config.server_options(), Connections::register(limits, registry));
     let url = match config.upstream_url() {
         Some(url) => url,
         None => embed_sandbox(config, &mut server)?,
@@ -83,16 +85,17 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     budget.register_metrics(registry, move || clock.now());
     let gateway =
         Gateway::new(config.gateway_options(), ledger.clone(), Arc::new(upstream.clone()), budget, clock, registry);
-    let legacy = LegacyApp::new(gateway.clone(), config.log_options().access.then(|| log.access_log()));
+    let access_log = config.log_options().access.then(|| log.access_log());
+    let legacy = LegacyApp::new(gateway.clone(), access_log, registry);
     if let Some(address) = config.http_address() {
-        server.listen("http", address, None, Arc::clone(&legacy), Lifetime::Drained)?;
+        server.listen("http", address, None, Arc::clone(&legacy), Audience::Public)?;
     }
     if let Some((address, files)) = config.https_listener() {
-        server.listen("https", address, Some(files.load().map_err(ServeError)?), legacy, Lifetime::Drained)?;
+        server.listen("https", address, Some(files.load().map_err(ServeError)?), legacy, Audience::Public)?;
     }
     if let Some(address) = config.admin_address() {
         let admin = AdminApp::new(registry.clone(), server.readiness());
-        server.listen("admin", address, None, admin, Lifetime::Process)?;
+        server.listen("admin", address, None, admin, Audience::Private { connections_max: ADMIN_CONNECTIONS_MAX })?;
     }
     spawn(ledger.run_sweep());
     spawn(gateway.run_prefetch());
@@ -104,13 +107,27 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
 fn embed_sandbox(config: &Config, server: &mut Server) -> Result<Url, ServeError> {
     let app = SandboxApp::new(Sandbox::new(config.sandbox_options()));
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let address = server.listen("sandbox", any_port, None, app, Lifetime::Process)?;
+    let address = server.listen("sandbox", any_port, None, app, Audience::Private { connections_max: usize::MAX })?;
     tracing::warn!("upstream.url is not set: the embedded sandbox answers with tokens that begin with SANDBOX");
     Url::parse(&format!("http://{address}")).map_err(|error| ServeError(error.to_string()))
 }
 
-fn new_server(config: &Config, registry: &MetricsRegistry) -> Server {
-    Server::new(config.server_options(), Connections::register(registry))
+/// Raises the limit of open files, and lowers the number of connections where it is still too low, so that strangers cannot
+/// take the files that the admin listener, the upstream and the log need.
+fn fit_to_open_files(mut limits: ConnectionLimits) -> ConnectionLimits {
+    let Ok(files) = process::raise_file_limit() else {
+        tracing::warn!("the limit of open files could not be raised");
+        return limits;
+    };
+    tracing::info!(files, "open files allowed");
+    let reserved = (files / 4).clamp(64, 4_096);
+    let connections_max = usize::try_from(files.saturating_sub(reserved)).unwrap_or(usize::MAX).max(1);
+    if connections_max < limits.connections_max {
+        let (configured, lowered) = (limits.connections_max as u64, connections_max as u64);
+        tracing::warn!(configured, lowered, files, "server.connections_max lowered to fit the limit of open files");
+        limits.connections_max = connections_max;
+    }
+    limits
 }
 
 fn spawn(future: impl Future<Output = ()> + Send + 'static) {

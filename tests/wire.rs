@@ -1,6 +1,7 @@
 //! Tests of the capgate process over loopback: the transcripts again, and the aspects that only the wire shows. No test
 //! here asserts a duration.
 
+mod abuse;
 mod limits;
 mod listeners;
 mod requests;

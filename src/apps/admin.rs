@@ -50,8 +50,8 @@ impl Handler for AdminApp {
         Step::Ready(self.respond_to(request))
     }
 
-    async fn respond(&self, request: &Inbound, (): ()) -> Response<()> {
-        self.respond_to(request)
+    async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+        self.respond_to(&request)
     }
 
     fn reject(&self, _request: &Inbound, _why: Rejection) -> Response<()> {

@@ -3,28 +3,42 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use prometheus::IntCounterVec;
 
 use crate::domain::Failure;
 use crate::gateway::labels::RequestLabels;
 use crate::gateway::{Gateway, PendingRequest};
-use crate::http::{Inbound, Step};
+use crate::http::{Inbound, Step, Verb};
 use crate::ledger::PollSource;
 use crate::legacy::{Reply, Script};
-use crate::server::handler::{AccessRecord, Handler, Rejection, Response};
+use crate::server::handler::{
+    AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response, TARGET_BYTES_MAX,
+};
 use crate::telemetry::AccessEntry;
 use crate::telemetry::log::AccessLog;
+use crate::telemetry::metrics::MetricsRegistry;
 
 /// An application that answers with the gateway.
 #[derive(Debug)]
 pub struct LegacyApp {
     gateway: Gateway,
     access_log: Option<AccessLog>,
+    refused_requests: IntCounterVec,
 }
 
 impl LegacyApp {
     /// Creates the application. Without an access log, requests are not logged.
-    pub fn new(gateway: Gateway, access_log: Option<AccessLog>) -> Arc<Self> {
-        Arc::new(Self { gateway, access_log })
+    pub fn new(gateway: Gateway, access_log: Option<AccessLog>, registry: &MetricsRegistry) -> Arc<Self> {
+        let refused_requests = registry.counters(
+            "capgate_refused_requests_total",
+            "Requests refused before they could be decoded, by reason: malformed (400), header_too_large (431), \
+             overloaded (503).",
+            &["reason"],
+        );
+        for why in RefusalReason::ALL {
+            refused_requests.with_label_values(&[why.label()]);
+        }
+        Arc::new(Self { gateway, access_log, refused_requests })
     }
 }
 
@@ -40,7 +54,8 @@ impl Handler for LegacyApp {
         }
     }
 
-    async fn respond(&self, _request: &Inbound, pending: PendingRequest) -> Response<RequestLabels> {
+    async fn respond(&self, request: Inbound, pending: PendingRequest) -> Response<RequestLabels> {
+        drop(request);
         to_response(self.gateway.answer(pending).await)
     }
 
@@ -74,7 +89,37 @@ impl Handler for LegacyApp {
             micros: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         });
     }
+
+    fn on_refused(&self, refused: RefusedRequest) {
+        let RefusedRequest { peer, version, why } = refused;
+        self.refused_requests.with_label_values(&[why.label()]).inc();
+        let Some(access_log) = &self.access_log else { return };
+        access_log.push(AccessEntry {
+            peer,
+            verb: Verb::Other,
+            version,
+            script: "none",
+            action: "none",
+            method: None,
+            outcome: why.label(),
+            source: None,
+            status: why.status(),
+            bytes_in: 0,
+            bytes_out: 0,
+            micros: 0,
+        });
+    }
+
+    fn target_bytes_max(&self, target: &[u8]) -> usize {
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let script = std::str::from_utf8(path).ok().and_then(Script::from_path);
+        if script == Some(Script::In) { SUBMIT_TARGET_BYTES_MAX } else { TARGET_BYTES_MAX }
+    }
 }
+
+/// Longest target on `in.php`: pyLoad's add-on sends a base64 image in the query of a GET, and the client of
+/// solvecaptcha.com sends everything in the query of a POST.
+const SUBMIT_TARGET_BYTES_MAX: usize = 256 * 1024;
 
 fn to_response((reply, labels): (Reply, RequestLabels)) -> Response<RequestLabels> {
     let Reply { status, content_type, headers, body } = reply;

@@ -74,7 +74,7 @@ impl Handler for SandboxApp {
         Step::Pending(())
     }
 
-    async fn respond(&self, request: &Inbound, (): ()) -> Response<()> {
+    async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
         match (request.verb, request.path.as_str()) {
             (Verb::Get, "/sandbox/counters") => json(200, self.counters().to_string()),
             (Verb::Post, "/sandbox/reset") => {
@@ -82,7 +82,7 @@ impl Handler for SandboxApp {
                 self.in_flight_max.store(0, Ordering::Relaxed);
                 json(200, "{}".to_owned())
             }
-            (Verb::Post, _) => self.call(request).await,
+            (Verb::Post, _) => self.call(&request).await,
             _ => json(405, "{}".to_owned()),
         }
     }

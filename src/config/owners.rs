@@ -48,12 +48,25 @@ impl Config {
         server::options::Options {
             body_bytes_max: limits.body_bytes_max.count(),
             bodies_bytes_max: limits.bodies_bytes_max.count(),
+            address_bytes_max: limits.address_bytes_max.count(),
+            handshake_timeout: limits.handshake_timeout_ms.duration(),
             header_timeout: limits.header_timeout_ms.duration(),
             body_timeout: limits.body_timeout_ms.duration(),
             write_timeout: limits.write_timeout_ms.duration(),
             idle_timeout: limits.idle_timeout_ms.duration(),
-            connections_max: server.connections_max.count(),
             drain_timeout: server.drain_ms.duration(),
+        }
+    }
+
+    /// Returns the limits on connections to the public listeners.
+    pub fn connection_limits(&self) -> server::options::ConnectionLimits {
+        let (limits, server) = (&self.sections.limits, &self.sections.server);
+        server::options::ConnectionLimits {
+            connections_max: server.connections_max.count(),
+            address_connections_max: limits.address_connections_max.count(),
+            handshakes_max: limits.handshakes_max.count(),
+            address_handshakes_max: limits.address_handshakes_max.count(),
+            exempt: limits.exempt_networks.clone(),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::method_rows::MethodSection;
@@ -120,9 +121,15 @@ section! {
     LimitsSection {
         body_bytes_max: Ranged<1_024, 1_073_741_824> = Ranged(4_194_304),
         bodies_bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(268_435_456),
+        address_bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(67_108_864),
+        address_connections_max: Ranged<1, 1_000_000> = Ranged(1_000),
+        handshakes_max: Ranged<1, 1_000_000> = Ranged(2_000),
+        address_handshakes_max: Ranged<1, 1_000_000> = Ranged(200),
+        exempt_networks: Vec<IpNet> = Vec::new(),
         image_bytes_max: Ranged<100, 104_857_600> = Ranged(614_400),
         pairs_max: Ranged<1, 10_000> = Ranged(256),
         ids_max: Ranged<1, 10_000> = Ranged(100),
+        handshake_timeout_ms: Ranged<1, 600_000> = Ranged(10_000),
         header_timeout_ms: Ranged<1, 600_000> = Ranged(10_000),
         body_timeout_ms: Ranged<1, 600_000> = Ranged(30_000),
         write_timeout_ms: Ranged<1, 600_000> = Ranged(20_000),

@@ -45,8 +45,10 @@ impl Operations {
         let call = call::create_task(account, &task);
         let (upstream, ledger, account) = (Arc::clone(&self.upstream), self.ledger.clone(), account.clone());
         let span = tracing::info_span!("submit", task = id.0, method = task.method.name);
+        // The call holds all that it needs of the task, which may be a large image.
+        let method = task.method;
+        drop(task);
         let creating = async move {
-            let method = task.method;
             let accepted = upstream.call(&account, call, |answer| answer::parse_created_task(answer, method)).await;
             let result = match accepted {
                 Ok(CreatedTask { native, outcome: Some(outcome) }) => {

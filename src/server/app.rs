@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::sync::Semaphore;
+use bytes::Bytes;
 
 use super::handler::{Handler, Rejection, Response};
+use super::memory::MemoryBudget;
 use super::options::Options;
 use crate::http::{Inbound, Step};
 
@@ -15,13 +16,13 @@ use crate::http::{Inbound, Step};
 pub(super) struct App<H> {
     pub(super) handler: Arc<H>,
     pub(super) options: Options,
-    /// One permit for each byte of the bodies that are being read, over all listeners that share it.
-    pub(super) body_bytes: Arc<Semaphore>,
+    /// Shared by all public listeners.
+    pub(super) memory: Arc<MemoryBudget>,
 }
 
 impl<H: Handler> App<H> {
-    pub(super) fn new(handler: Arc<H>, options: Options, body_bytes: Arc<Semaphore>) -> Self {
-        Self { handler, options, body_bytes }
+    pub(super) fn new(handler: Arc<H>, options: Options, memory: Arc<MemoryBudget>) -> Self {
+        Self { handler, options, memory }
     }
 
     /// Answers a request if that requires no waiting. Answers a panic with a rejection.
@@ -32,18 +33,11 @@ impl<H: Handler> App<H> {
     }
 
     /// Answers a request that is pending.
-    pub(super) async fn respond(&self, request: &Inbound, pending: H::Pending) -> Response<H::Labels> {
+    pub(super) async fn respond(&self, request: Inbound, pending: H::Pending) -> Response<H::Labels> {
+        let without_body = Inbound { body: Bytes::new(), ..request.clone() };
         match catch_unwind(self.handler.respond(request, pending)).await {
             Some(response) => response,
-            None => self.handler.reject(request, Rejection::Panicked),
-        }
-    }
-
-    /// Answers a request.
-    pub(super) async fn handle(&self, request: &Inbound) -> Response<H::Labels> {
-        match self.try_respond(request) {
-            Step::Ready(response) => response,
-            Step::Pending(pending) => self.respond(request, pending).await,
+            None => self.handler.reject(&without_body, Rejection::Panicked),
         }
     }
 }

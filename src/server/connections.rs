@@ -1,33 +1,130 @@
-//! The connections of one or several listeners: counted, limited, and awaited when the process drains.
+//! The connections of the public listeners: limited in total and per client address, and awaited when the process drains.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prometheus::IntCounter;
+use dashmap::DashMap;
+use prometheus::{IntCounter, IntCounterVec};
 use tokio::sync::Notify;
 
+use super::options::ConnectionLimits;
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// A counter of open connections.
-#[derive(Debug, Default)]
+/// Open connections and TLS handshakes, in total and per client address.
+#[derive(Debug)]
 pub struct Connections {
+    limits: ConnectionLimits,
     open: AtomicUsize,
+    handshakes: AtomicUsize,
+    /// One entry for each address with an open connection.
+    addresses: DashMap<ClientNetwork, Arc<AddressUsage>>,
     /// Notified each time that the last connection closes.
     closed: Notify,
-    rejected: Option<IntCounter>,
+    metrics: Option<Metrics>,
+}
+
+/// Why a connection is closed unserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many connections are open as the process may have.
+    Total,
+    /// As many connections are open as one address may have.
+    Address,
+    /// Too many TLS handshakes are in progress, in total or of the address.
+    Handshakes,
+    /// The TLS handshake failed.
+    HandshakeFailed,
+    /// The TLS handshake did not finish in time.
+    HandshakeTimeout,
+}
+
+impl Refusal {
+    /// The reasons other than [`Refusal::Total`], which has a counter of its own.
+    const LABELLED: [Self; 4] = [Self::Address, Self::Handshakes, Self::HandshakeFailed, Self::HandshakeTimeout];
+
+    /// Label for metrics.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Address => "address",
+            Self::Handshakes => "handshakes",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::HandshakeTimeout => "handshake_timeout",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Metrics {
+    total: IntCounter,
+    refused: IntCounterVec,
+}
+
+/// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, because a single subscriber usually gets a
+/// whole one (RFC 6177).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ClientNetwork(IpAddr);
+
+impl From<IpAddr> for ClientNetwork {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+}
+
+/// What one client address uses.
+#[derive(Debug, Default)]
+pub(super) struct AddressUsage {
+    connections: AtomicUsize,
+    handshakes: AtomicUsize,
+    /// Bytes charged for its requests; see [`super::memory`].
+    pub(super) bytes: AtomicUsize,
 }
 
 impl Connections {
-    /// Creates a counter that is visible in metrics. Without metrics, use [`Connections::default`].
-    pub fn register(registry: &MetricsRegistry) -> Arc<Self> {
-        let rejected = registry.counter(
-            "capgate_connections_shed_total",
-            "Connections closed unserved because connections_max were open.",
-        );
-        let connections = Arc::new(Self { rejected: Some(rejected), ..Self::default() });
+    /// Creates a counter without metrics.
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Arc::new(Self::with_metrics(limits, None))
+    }
+
+    /// Creates a counter that is visible in metrics.
+    pub fn register(limits: ConnectionLimits, registry: &MetricsRegistry) -> Arc<Self> {
+        let metrics = Metrics {
+            total: registry.counter(
+                "capgate_connections_shed_total",
+                "Connections closed unserved because connections_max were open.",
+            ),
+            refused: registry.counters(
+                "capgate_connections_refused_total",
+                "Connections closed unserved, by reason: address (limits.address_connections_max), handshakes (too many \
+                 TLS handshakes at once), handshake_failed, handshake_timeout.",
+                &["reason"],
+            ),
+        };
+        for refusal in Refusal::LABELLED {
+            metrics.refused.with_label_values(&[refusal.label()]);
+        }
+        let connections = Arc::new(Self::with_metrics(limits, Some(metrics)));
         let counted = Arc::clone(&connections);
         registry.gauge("capgate_connections", "Connections open on the legacy listeners.", move || counted.open());
         connections
+    }
+
+    fn with_metrics(limits: ConnectionLimits, metrics: Option<Metrics>) -> Self {
+        Self {
+            limits,
+            open: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            addresses: DashMap::new(),
+            closed: Notify::new(),
+            metrics,
+        }
     }
 
     /// Returns how many connections are open.
@@ -35,18 +132,39 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Admits a connection, unless `limit` are open already.
-    pub(super) fn admit(self: &Arc<Self>, limit: usize) -> Option<ConnectionGuard> {
+    /// Counts a refused connection.
+    pub(super) fn count_refusal(&self, refusal: Refusal) {
+        let Some(metrics) = &self.metrics else { return };
+        match refusal {
+            Refusal::Total => metrics.total.inc(),
+            labelled => metrics.refused.with_label_values(&[labelled.label()]).inc(),
+        }
+    }
+
+    /// Admits a connection of an address.
+    ///
+    /// # Errors
+    /// [`Refusal::Total`] or [`Refusal::Address`].
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionGuard, Refusal> {
+        let network = ClientNetwork::from(address);
+        let usage = {
+            // Incremented under the lock of the entry, so that nobody removes it in between.
+            let usage = self.addresses.entry(network).or_default();
+            usage.connections.fetch_add(1, Ordering::Relaxed);
+            Arc::clone(&usage)
+        };
         let open = self.open.fetch_add(1, Ordering::Relaxed);
-        // Created first, so that a rejected connection is counted out again.
-        let guard = ConnectionGuard(Arc::clone(self));
-        if open < limit {
-            return Some(guard);
+        // Created before the checks, so that a refused connection is counted out again.
+        let is_exempt = self.limits.is_exempt(address);
+        let guard = ConnectionGuard { connections: Arc::clone(self), network, usage, is_exempt };
+        if open >= self.limits.connections_max {
+            return Err(Refusal::Total);
         }
-        if let Some(rejected) = &self.rejected {
-            rejected.inc();
+        let of_address = guard.usage.connections.load(Ordering::Relaxed);
+        if !is_exempt && of_address > self.limits.address_connections_max {
+            return Err(Refusal::Address);
         }
-        None
+        Ok(guard)
     }
 
     /// Returns once no connection is open.
@@ -63,49 +181,148 @@ impl Connections {
 
 /// One open connection.
 #[derive(Debug)]
-pub(super) struct ConnectionGuard(Arc<Connections>);
+pub(super) struct ConnectionGuard {
+    connections: Arc<Connections>,
+    network: ClientNetwork,
+    usage: Arc<AddressUsage>,
+    is_exempt: bool,
+}
+
+impl ConnectionGuard {
+    /// The usage of the connection's address.
+    pub(super) fn usage(&self) -> &Arc<AddressUsage> {
+        &self.usage
+    }
+
+    /// Whether no limit per address applies.
+    pub(super) fn is_exempt(&self) -> bool {
+        self.is_exempt
+    }
+
+    /// Starts a TLS handshake on the connection.
+    ///
+    /// # Errors
+    /// [`Refusal::Handshakes`].
+    pub(super) fn begin_handshake(&self) -> Result<HandshakeGuard, Refusal> {
+        let Connections { limits, handshakes, .. } = &*self.connections;
+        let in_total = handshakes.fetch_add(1, Ordering::Relaxed);
+        let of_address = self.usage.handshakes.fetch_add(1, Ordering::Relaxed);
+        let guard = HandshakeGuard { connections: Arc::clone(&self.connections), usage: Arc::clone(&self.usage) };
+        let is_refused =
+            in_total >= limits.handshakes_max || (!self.is_exempt && of_address >= limits.address_handshakes_max);
+        if is_refused { Err(Refusal::Handshakes) } else { Ok(guard) }
+    }
+}
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.closed.notify_waiters();
+        let Connections { addresses, open, closed, .. } = &*self.connections;
+        if self.usage.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            addresses.remove_if(&self.network, |_, usage| usage.connections.load(Ordering::Relaxed) == 0);
         }
+        if open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            closed.notify_waiters();
+        }
+    }
+}
+
+/// A TLS handshake in progress.
+#[derive(Debug)]
+pub(super) struct HandshakeGuard {
+    connections: Arc<Connections>,
+    usage: Arc<AddressUsage>,
+}
+
+impl Drop for HandshakeGuard {
+    fn drop(&mut self) {
+        self.connections.handshakes.fetch_sub(1, Ordering::Relaxed);
+        self.usage.handshakes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
-    #[tokio::test]
-    async fn connections_are_limited_and_awaited() {
-        let registry = MetricsRegistry::new();
-        let connections = Connections::register(&registry);
-        connections.wait_until_closed().await;
-        let (first, second) = (connections.admit(2), connections.admit(2));
-        assert!(first.is_some() && second.is_some() && connections.admit(2).is_none());
-        let text = String::from_utf8(registry.render()).expect("text");
-        assert!(
-            text.contains("capgate_connections 2\n") && text.contains("capgate_connections_shed_total 1\n"),
-            "{text}"
-        );
-
-        let mut waiting = Box::pin(connections.wait_until_closed());
-        drop(first);
-        assert!(poll_once(&mut waiting).await.is_none(), "one is still open");
-        drop(second);
-        waiting.await;
+    fn limits() -> ConnectionLimits {
+        ConnectionLimits {
+            connections_max: 4,
+            address_connections_max: 2,
+            handshakes_max: 3,
+            address_handshakes_max: 2,
+            exempt: vec!["10.0.0.0/8".parse().expect("a network")],
+        }
     }
 
-    /// Polls a future once.
-    async fn poll_once<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> Option<T> {
-        std::future::poll_fn(|context| {
-            let polled = future.as_mut().poll(context);
-            std::task::Poll::Ready(match polled {
-                std::task::Poll::Ready(done) => Some(done),
-                std::task::Poll::Pending => None,
-            })
-        })
-        .await
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn connections_are_limited_in_total_and_per_address() {
+        let registry = MetricsRegistry::new();
+        let connections = Connections::register(limits(), &registry);
+        let admit = |text| connections.admit(address(text)).map_err(|refusal| connections.count_refusal(refusal));
+        let first = admit("192.0.2.1").expect("admitted");
+        let _second = admit("::ffff:192.0.2.1").expect("admitted");
+        assert_eq!(connections.admit(address("192.0.2.1")).expect_err("the third of an address"), Refusal::Address);
+        assert!(admit("192.0.2.1").is_err());
+        let _other = admit("192.0.2.2").expect("admitted");
+        drop(first);
+        let _again = admit("192.0.2.1").expect("a place is free again");
+        let _exempt = admit("10.1.1.1").expect("the fourth");
+        assert_eq!(connections.admit(address("10.1.1.1")).expect_err("the fifth"), Refusal::Total);
+        assert!(admit("10.1.1.1").is_err());
+        let text = String::from_utf8(registry.render()).expect("text");
+        for line in [
+            "capgate_connections 4\n",
+            "capgate_connections_shed_total 1\n",
+            "capgate_connections_refused_total{reason=\"address\"} 1\n",
+            "capgate_connections_refused_total{reason=\"handshake_timeout\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_exempt_address_has_no_limit_of_its_own_and_ipv6_counts_by_network() {
+        let connections = Connections::new(limits());
+        let exempt: Vec<_> = (0..3).map(|_| connections.admit(address("10.0.0.1")).expect("exempt")).collect();
+        drop(exempt);
+        let _guards = [connections.admit(address("2001:db8::1")), connections.admit(address("2001:db8::ffff"))];
+        assert_eq!(connections.admit(address("2001:db8::2:0:1")).expect_err("the same /64"), Refusal::Address);
+        assert!(connections.admit(address("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn handshakes_are_limited_and_nothing_is_kept_of_an_address_that_left() {
+        let connections = Connections::new(limits());
+        let first = connections.admit(address("192.0.2.1")).expect("admitted");
+        let second = connections.admit(address("192.0.2.2")).expect("admitted");
+        let held = [first.begin_handshake().expect("one"), first.begin_handshake().expect("two")];
+        assert_eq!(first.begin_handshake().expect_err("three of an address"), Refusal::Handshakes);
+        let _third = second.begin_handshake().expect("three in total");
+        assert_eq!(second.begin_handshake().expect_err("four in total"), Refusal::Handshakes);
+        drop(held);
+        assert!(first.begin_handshake().is_ok());
+        drop((first, second));
+        assert_eq!((connections.open(), connections.addresses.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn the_last_connection_ends_the_wait() {
+        let connections = Connections::new(limits());
+        connections.wait_until_closed().await;
+        let first = connections.admit(address("192.0.2.1")).expect("admitted");
+        let second = connections.admit(address("192.0.2.2")).expect("admitted");
+        let mut waiting = pin!(connections.wait_until_closed());
+        drop(first);
+        let is_done = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        assert!(!is_done, "a connection is open");
+        drop(second);
+        waiting.await;
     }
 }

@@ -21,14 +21,71 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a complete request if that requires no waiting.
     fn try_respond(&self, request: &Inbound) -> Step<Response<Self::Labels>, Self::Pending>;
 
-    /// Answers a request that [`Handler::try_respond`] left pending.
-    async fn respond(&self, request: &Inbound, pending: Self::Pending) -> Response<Self::Labels>;
+    /// Answers a request that [`Handler::try_respond`] left pending. An application that has decoded the body drops the
+    /// request before it waits, because a body may be large.
+    async fn respond(&self, request: Inbound, pending: Self::Pending) -> Response<Self::Labels>;
 
     /// Answers a request that cannot be served. The body of `request` may be empty.
     fn reject(&self, request: &Inbound, why: Rejection) -> Response<Self::Labels>;
 
     /// Receives the record of each answered request, for the access log.
     fn on_complete(&self, _record: AccessRecord<Self::Labels>) {}
+
+    /// Records a request that was refused before it could be decoded.
+    fn on_refused(&self, _refused: RefusedRequest) {}
+
+    /// Returns the most bytes of a request's target. Called with the target, or with its beginning.
+    fn target_bytes_max(&self, _target: &[u8]) -> usize {
+        TARGET_BYTES_MAX
+    }
+}
+
+/// Most bytes of a target, unless the application needs longer ones. nginx allows 8 KiB for a whole request line.
+pub const TARGET_BYTES_MAX: usize = 16 * 1024;
+
+/// A request that was refused before it could be decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedRequest {
+    /// Address of the client's socket.
+    pub peer: Option<SocketAddr>,
+    /// HTTP version, as far as it is known.
+    pub version: Version,
+    /// Why the request was refused.
+    pub why: RefusalReason,
+}
+
+/// Why a request is refused before it can be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The request is malformed, ambiguous, or asks for something other than a response.
+    Malformed,
+    /// The header is larger than allowed.
+    HeaderTooLarge,
+    /// The client, or all clients together, hold too much memory.
+    Overloaded,
+}
+
+impl RefusalReason {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::Malformed, Self::HeaderTooLarge, Self::Overloaded];
+
+    /// Label for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// HTTP status of the response.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::HeaderTooLarge => 431,
+            Self::Overloaded => 503,
+        }
+    }
 }
 
 /// Why a request cannot be served.

@@ -12,12 +12,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::app::App;
-use super::handler::Handler;
-use super::request::HEADER_BYTES_MAX;
+use super::connections::ConnectionGuard;
+use super::handler::{Handler, RefusalReason};
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
 
 /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Most bytes of a decoded header list, 32 bytes per field included (RFC 9113, section 6.5.2). Real clients send below 2 kB.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// Most streams of one connection at once.
+const STREAMS_MAX: u32 = 32;
 
 /// Most malformed streams before a connection is closed. A well-behaved client sends none.
 const MALFORMED_MAX: usize = 32;
@@ -25,14 +31,20 @@ const MALFORMED_MAX: usize = 32;
 /// Returns the limits of an HTTP/2 connection.
 fn options() -> H2Options {
     let mut options = default_h2_options();
-    options.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX));
-    // The default of the h2 crate, repeated because it bounds the memory of a connection.
+    options.max_header_list_size(HEADER_LIST_BYTES_MAX);
+    options.max_concurrent_streams(STREAMS_MAX);
+    // The default of the h2 crate, stated because it limits what one connection can make the process hold.
     options.max_send_buffer_size(400 * 1024);
     options
 }
 
 /// Serves one connection until its client leaves, it is idle for too long, or the process shuts down.
-pub(super) async fn serve<H: Handler>(app: &Arc<App<H>>, stream: Stream, shutdown: &ShutdownWatch) {
+pub(super) async fn serve<H: Handler>(
+    app: &Arc<App<H>>,
+    stream: Stream,
+    guard: &ConnectionGuard,
+    shutdown: &ShutdownWatch,
+) {
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
@@ -56,10 +68,18 @@ pub(super) async fn serve<H: Handler>(app: &Arc<App<H>>, stream: Stream, shutdow
             }
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
-                    let (app, shutdown) = (Arc::clone(app), shutdown.clone());
-                    streams.spawn(async move {
-                        app.serve_http2(ServerSession::new_http2(session), &shutdown).await;
-                    });
+                    let mut session = ServerSession::new_http2(session);
+                    let mut charge = app.memory.account(guard);
+                    let header_bytes = header_bytes(&session);
+                    // Refused here and not in the stream's task, so that the header is freed before the next is decoded.
+                    if !app.is_acceptable(&session) {
+                        app.refuse(&mut session, RefusalReason::Malformed).await;
+                    } else if !charge.try_grow(header_bytes) {
+                        app.refuse(&mut session, RefusalReason::Overloaded).await;
+                    } else {
+                        let (app, shutdown) = (Arc::clone(app), shutdown.clone());
+                        streams.spawn(async move { app.serve_http2(session, charge, &shutdown).await });
+                    }
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_MAX => malformed += 1,
                 Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,
@@ -68,6 +88,16 @@ pub(super) async fn serve<H: Handler>(app: &Arc<App<H>>, stream: Stream, shutdow
             () = sleep(idle_timeout), if streams.is_empty() => break,
         }
     }
-    // Detaches the tasks: streams in progress finish after the connection has ended.
-    streams.detach_all();
+    // Streams in progress finish while the connection still counts, so that a drain waits for them.
+    drop(connection);
+    while streams.join_next().await.is_some() {}
+}
+
+/// Returns the memory that a decoded header takes.
+fn header_bytes(session: &ServerSession) -> usize {
+    /// An entry of the header map with its share of the index, rounded up.
+    const ENTRY_BYTES: usize = 160;
+    let header = session.req_header();
+    let fields: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    fields + header.raw_path().len() + ENTRY_BYTES * (header.headers.len() + 4)
 }

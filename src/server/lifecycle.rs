@@ -1,31 +1,25 @@
 //! Binds, starts and drains all listeners.
 //!
-//! Sockets are bound here, before anything else starts, and passed to Pingora by their file descriptors: the bound
-//! address is known (port 0 included), a taken address is an error at once, and a later upgrade can pass the sockets
-//! on.
+//! Sockets are bound here, before anything else starts: the bound address is known (port 0 included), a taken address is an
+//! error at once, and a later upgrade can pass the sockets on.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use pingora::listeners::ListenerConfig;
-use pingora::listeners::tls::TlsSettings;
-use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
-use tokio::sync::{Semaphore, watch};
+use pingora::listeners::tls::Acceptor;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::accept::AcceptLoop;
 use super::app::App;
 use super::connections::Connections;
 use super::handler::Handler;
 use super::listener::Listener;
-use super::options::Options;
+use super::memory::MemoryBudget;
+use super::options::{ConnectionLimits, Options};
 use crate::process::ShutdownSignals;
 
 /// Why the process cannot serve.
@@ -40,29 +34,32 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// How long a listener serves.
+/// Who connects to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// Until shutdown is requested; then its connections are drained.
-    Drained,
-    /// Until the process exits: health is reported, and the embedded sandbox answers, while other listeners drain.
-    Process,
+pub enum Audience {
+    /// Strangers. Their connections and memory are limited, and drained once shutdown is requested.
+    Public,
+    /// Operators and the process itself, with at most this many connections. Serves until the process exits: health is
+    /// reported, and the embedded sandbox answers, while public listeners drain.
+    Private {
+        /// Most connections at once.
+        connections_max: usize,
+    },
 }
 
 /// All listeners of the process.
 pub struct Server {
     options: Options,
-    /// Shared by all listeners.
-    body_bytes: Arc<Semaphore>,
-    fds: ListenFds,
-    /// Stops the listeners that are drained.
+    /// Shared by all public listeners.
+    memory: Arc<MemoryBudget>,
+    /// Stops the public listeners.
     shutdown: watch::Sender<bool>,
     /// Never sent: stops nothing.
     no_shutdown: watch::Sender<bool>,
     ready: Arc<AtomicBool>,
-    /// Connections of the listeners that are drained.
+    /// Connections of the public listeners.
     connections: Arc<Connections>,
-    /// The accept loops of the listeners that are drained.
+    /// The accept loops of the public listeners.
     accepting: Vec<JoinHandle<()>>,
 }
 
@@ -76,13 +73,11 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Creates a server without listeners. `connections` counts those of the listeners that are drained.
+    /// Creates a server without listeners. `connections` counts those of the public listeners.
     pub fn new(options: Options, connections: Arc<Connections>) -> Self {
         Self {
-            // A semaphore cannot hold more permits than `MAX_PERMITS`.
-            body_bytes: Arc::new(Semaphore::new(options.bodies_bytes_max.min(Semaphore::MAX_PERMITS))),
+            memory: MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max),
             options,
-            fds: Arc::new(Mutex::new(Fds::new())),
             shutdown: watch::Sender::new(false),
             no_shutdown: watch::Sender::new(false),
             ready: Arc::new(AtomicBool::new(true)),
@@ -105,41 +100,34 @@ impl Server {
         &mut self,
         name: &'static str,
         address: SocketAddr,
-        tls: Option<TlsSettings>,
+        tls: Option<Acceptor>,
         handler: Arc<H>,
-        lifetime: Lifetime,
+        audience: Audience,
     ) -> Result<SocketAddr, ServeError> {
-        let bound = self
-            .bind(address)
-            .map_err(|error| ServeError(format!("cannot listen on {address} for {name}: {error}")))?;
-        // Requests are read and responses written in one piece, so a buffer per connection would only cost memory.
-        let mut endpoint = ListenerConfig::tcp(bound.to_string()).l4_buffer(L4BufferSettings::unbuffered());
-        if let Some(tls) = tls {
-            endpoint = endpoint.tls(tls);
-        }
-        let (connections, shutdown) = match lifetime {
-            Lifetime::Drained => (Arc::clone(&self.connections), self.shutdown.subscribe()),
-            // Not counted, or the drain would wait for them.
-            Lifetime::Process => (Arc::default(), self.no_shutdown.subscribe()),
+        let socket =
+            bind(address).map_err(|error| ServeError(format!("cannot listen on {address} for {name}: {error}")))?;
+        let bound = socket.local_addr().map_err(|error| ServeError(error.to_string()))?;
+        let (connections, memory, shutdown) = match audience {
+            Audience::Public => (Arc::clone(&self.connections), Arc::clone(&self.memory), self.shutdown.subscribe()),
+            // Counted apart, or the drain would wait for them.
+            Audience::Private { connections_max } => (
+                Connections::new(ConnectionLimits::private(connections_max)),
+                MemoryBudget::new(self.options.bodies_bytes_max, usize::MAX),
+                self.no_shutdown.subscribe(),
+            ),
         };
-        let app = App::new(handler, self.options.clone(), Arc::clone(&self.body_bytes));
-        let mut service = Service::new(name.to_owned(), Listener::new(app, connections));
-        service.add_listener(endpoint);
-        let fds = Arc::clone(&self.fds);
+        let accept_loop = AcceptLoop {
+            tls: tls.map(Arc::new),
+            handshake_timeout: self.options.handshake_timeout,
+            connections,
+            listener: Arc::new(Listener::new(App::new(handler, self.options.clone(), memory))),
+        };
         #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]
-        let accepting = tokio::spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
-        if lifetime == Lifetime::Drained {
+        let accepting = tokio::spawn(accept_loop.run(socket, shutdown));
+        if audience == Audience::Public {
             self.accepting.push(accepting);
         }
         tracing::info!(listener = name, address = bound.to_string(), "listening");
-        Ok(bound)
-    }
-
-    fn bind(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        let socket = TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        let bound = socket.local_addr()?;
-        self.fds.lock().add(bound.to_string(), socket.into_raw_fd());
         Ok(bound)
     }
 
@@ -179,4 +167,11 @@ impl Server {
         tokio::time::sleep(LATE_CONNECTION_DELAY).await;
         self.connections.wait_until_closed().await;
     }
+}
+
+/// Binds a socket, with `SO_REUSEADDR` and a backlog of 4096 (Rust 1.95).
+fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    let socket = TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket)
 }

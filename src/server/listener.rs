@@ -1,61 +1,61 @@
-//! Accepted connections: counted, limited, and served by the protocol that the client speaks.
+//! One connection, served by the protocol that its client speaks.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::apps::ServerApp;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 
 use super::app::App;
-use super::connections::Connections;
+use super::connections::ConnectionGuard;
 use super::handler::Handler;
 use super::http1::{self, Next};
 use super::http2;
 
-/// A listener's application.
-pub(super) struct Listener<H> {
-    app: Arc<App<H>>,
-    connections: Arc<Connections>,
-}
+/// Serves the connections of one listener.
+pub(super) struct Listener<H>(Arc<App<H>>);
 
 impl<H: Handler> Listener<H> {
-    /// Creates a listener that counts its connections in `connections`.
-    pub(super) fn new(app: App<H>, connections: Arc<Connections>) -> Self {
-        Self { app: Arc::new(app), connections }
+    pub(super) fn new(app: App<H>) -> Self {
+        Self(Arc::new(app))
     }
-}
 
-impl<H> std::fmt::Debug for Listener<H> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("connections", &self.connections).finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl<H: Handler> ServerApp for Listener<H> {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let options = &self.app.options;
-        let _guard = self.connections.admit(options.connections_max)?;
+    /// Serves a connection until it is closed.
+    pub(super) async fn serve(&self, stream: Stream, guard: &ConnectionGuard, shutdown: &ShutdownWatch) {
         // Over TLS, ALPN decides; on plain TCP, HTTP/2 is recognized by its preface.
-        let mut is_http2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let is_http2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let http2_stream = if is_http2 { Some(stream) } else { self.serve_http1(stream, guard, shutdown).await };
+        if let Some(stream) = http2_stream {
+            Box::pin(http2::serve(&self.0, stream, guard, shutdown)).await;
+        }
+    }
+
+    /// Serves HTTP/1 requests. Returns the connection if it turns out to speak HTTP/2.
+    async fn serve_http1(
+        &self,
+        mut stream: Stream,
+        guard: &ConnectionGuard,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let options = &self.0.options;
         let mut buffer = BytesMut::new();
+        let mut charge = self.0.memory.account(guard);
         let (mut request_timeout, mut is_new) = (options.header_timeout, true);
-        while !is_http2 {
-            match http1::serve(&self.app, &mut stream, &mut buffer, shutdown, request_timeout, is_new).await {
+        loop {
+            let next =
+                http1::serve(&self.0, &mut stream, &mut buffer, &mut charge, shutdown, request_timeout, is_new).await;
+            match next {
                 Next::Close => return None,
-                // Boxed, like HTTP/2 below, so that an idle connection holds no memory that only few connections need.
-                Next::Session => (stream, buffer) = Box::pin(self.app.serve_http1(stream, buffer, shutdown)).await?,
-                Next::Http2 => {
-                    is_http2 = true;
-                    stream = rewind(stream, &buffer)?;
+                Next::Http2 => return rewind(stream, &buffer),
+                // Boxed, like HTTP/2, so that an idle connection holds no memory that only few connections need.
+                Next::Session => {
+                    let session = self.0.serve_http1(stream, buffer, &mut charge, shutdown);
+                    (stream, buffer) = Box::pin(session).await?;
+                    charge.release();
                 }
             }
             (request_timeout, is_new) = (options.idle_timeout, false);
         }
-        Box::pin(http2::serve(&self.app, stream, shutdown)).await;
-        None
     }
 }
 

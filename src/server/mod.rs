@@ -3,6 +3,7 @@
 //! Pingora is used below its `Server`: `Server::run` always sleeps through its whole grace period, does not report the
 //! port that it bound, and retries a taken address for half a minute (`docs/decisions/0002-terminate-and-reissue.md`).
 
+mod accept;
 mod app;
 pub mod connections;
 pub mod handler;
@@ -10,6 +11,7 @@ mod http1;
 mod http2;
 pub mod lifecycle;
 mod listener;
+mod memory;
 pub mod options;
 mod request;
 mod session;

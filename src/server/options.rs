@@ -1,14 +1,21 @@
 //! Options of the server, the same for all listeners.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// Sizes, timeouts and connections of all listeners.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Most bytes of a body.
     pub body_bytes_max: usize,
-    /// Most bytes of bodies that are being read, over all listeners.
+    /// Most bytes of unfinished headers, bodies and streams in memory, over all listeners.
     pub bodies_bytes_max: usize,
+    /// The same for one client address.
+    pub address_bytes_max: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// Time for a complete header on a new connection, from the first wait for a request.
     pub header_timeout: Duration,
     /// Time for a complete body, from the header.
@@ -17,8 +24,40 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Time between two requests of a connection, including the header of the second.
     pub idle_timeout: Duration,
-    /// Most connections at once, over all listeners that are drained at shutdown.
-    pub connections_max: usize,
     /// Time for open connections to finish at shutdown.
     pub drain_timeout: Duration,
+}
+
+/// Limits on connections and TLS handshakes.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// Most connections at once, over all public listeners.
+    pub connections_max: usize,
+    /// Most connections at once of one client address: an IPv4 address or an IPv6 /64.
+    pub address_connections_max: usize,
+    /// Most TLS handshakes at once.
+    pub handshakes_max: usize,
+    /// Most TLS handshakes at once of one client address.
+    pub address_handshakes_max: usize,
+    /// Networks to which no limit per address applies, such as those of a load balancer.
+    pub exempt: Vec<IpNet>,
+}
+
+impl ConnectionLimits {
+    /// Limits the number of connections only: for listeners that strangers cannot reach.
+    pub fn private(connections_max: usize) -> Self {
+        Self {
+            connections_max,
+            address_connections_max: usize::MAX,
+            handshakes_max: usize::MAX,
+            address_handshakes_max: usize::MAX,
+            exempt: Vec::new(),
+        }
+    }
+
+    /// Whether no limit per address applies to an address.
+    pub fn is_exempt(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.exempt.iter().any(|network| network.contains(&address))
+    }
 }

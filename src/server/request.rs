@@ -7,14 +7,16 @@ use crate::http::{Inbound, Verb, Version};
 
 /// Most headers of a request, and most bytes of all of them. Real clients send fewer than 20, and 2 kB.
 const HEADERS_MAX: usize = 64;
-pub(super) const HEADER_BYTES_MAX: usize = 96 * 1024;
+pub(super) const HEADER_BYTES_MAX: usize = 32 * 1024;
 
 /// Whether a header has one meaning to every server. An ambiguous header, or one that asks for more than a request and
 /// a response, is refused and never repaired.
-pub(super) fn is_acceptable(session: &ServerSession) -> bool {
+pub(super) fn is_acceptable(session: &ServerSession, target_bytes_max: impl Fn(&[u8]) -> usize) -> bool {
     let header = session.req_header();
     let bytes: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let is_within_limits = header.headers.len() <= HEADERS_MAX && bytes + header.raw_path().len() <= HEADER_BYTES_MAX;
+    let is_within_limits = header.headers.len() <= HEADERS_MAX
+        && bytes <= HEADER_BYTES_MAX
+        && header.raw_path().len() <= target_bytes_max(header.raw_path());
     // In HTTP/2 every target has an authority; in HTTP/1 only a request to a forward proxy has one.
     let is_for_a_proxy = !session.is_http2() && header.uri.authority().is_some();
     // Java's client offers h2c with each plaintext request. A server that ignores the offer loses nothing.

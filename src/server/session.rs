@@ -6,17 +6,18 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pingora::http::{ResponseHeader, Version};
+use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::app::App;
-use super::handler::{AccessRecord, Handler, Rejection, Response};
+use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response};
+use super::memory::MemoryCharge;
 use super::request::{is_acceptable, to_inbound, to_version};
 use super::shutdown::with_shutdown_grace;
+use crate::http::{Step, Verb, Version};
 
 /// How long a body that is not used is read and discarded, so that a client that writes before it reads can see the
 /// response.
@@ -29,32 +30,38 @@ impl<H: Handler> App<H> {
         &self,
         stream: Stream,
         buffer: BytesMut,
+        charge: &mut MemoryCharge,
         shutdown: &ShutdownWatch,
     ) -> Option<(Stream, BytesMut)> {
         let mut session = ServerSession::new_http1(stream);
         session.set_pipelined_prefix(buffer);
-        let session = self.serve_session(session, shutdown).await?;
+        let session = self.serve_session(session, charge, shutdown).await?;
         let reusable = timeout(self.options.write_timeout, session.finish()).await.ok()?.ok()??;
         let (stream, buffer) = reusable.into_parts();
         Some((stream, buffer.unwrap_or_default()))
     }
 
     /// Serves the one request of an HTTP/2 stream.
-    pub(super) async fn serve_http2(&self, session: ServerSession, shutdown: &ShutdownWatch) {
-        if let Some(session) = self.serve_session(session, shutdown).await {
+    pub(super) async fn serve_http2(&self, session: ServerSession, mut charge: MemoryCharge, shutdown: &ShutdownWatch) {
+        if let Some(session) = self.serve_session(session, &mut charge, shutdown).await {
             let _ = timeout(self.options.write_timeout, session.finish()).await;
         }
     }
 
     /// Serves one request. Returns its session, unless the session is broken.
-    async fn serve_session(&self, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ServerSession> {
+    async fn serve_session(
+        &self,
+        mut session: ServerSession,
+        charge: &mut MemoryCharge,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ServerSession> {
         if !self.read_header(&mut session, shutdown).await {
             return None;
         }
         #[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing")]
         let started = Instant::now();
         self.configure(&mut session, shutdown);
-        match self.serve_request(&mut session, started).await {
+        match self.serve_request(&mut session, charge, started).await {
             Ok(()) => Some(session),
             // The client is gone or violates the protocol, so there is no response to send.
             Err(error) => {
@@ -74,14 +81,27 @@ impl<H: Handler> App<H> {
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         let reading = timeout(self.options.header_timeout, session.read_request());
         match with_shutdown_grace(reading, shutdown).await {
-            Some(Ok(Ok(true))) if is_acceptable(session) => true,
+            Some(Ok(Ok(true))) if self.is_acceptable(session) => true,
             None | Some(Ok(Ok(false)) | Err(_)) => false,
             // Malformed or ambiguous. Its bytes are neither logged nor returned.
             Some(Ok(Ok(true) | Err(_))) => {
-                let _ = timeout(self.options.write_timeout, session.respond_error(400)).await;
+                self.refuse(session, RefusalReason::Malformed).await;
                 false
             }
         }
+    }
+
+    /// Whether a header is served; see [`is_acceptable`].
+    pub(super) fn is_acceptable(&self, session: &ServerSession) -> bool {
+        is_acceptable(session, |target| self.handler.target_bytes_max(target))
+    }
+
+    /// Refuses a request whose header was read, and reports it.
+    pub(super) async fn refuse(&self, session: &mut ServerSession, why: RefusalReason) {
+        let _ = timeout(self.options.write_timeout, session.respond_error(why.status())).await;
+        let peer = session.client_addr().and_then(|address| address.as_inet().copied());
+        let version = if session.is_http2() { Version::Http2 } else { Version::Other };
+        self.handler.on_refused(RefusedRequest { peer, version, why });
     }
 
     /// Limits one write. Pingora has a timeout for writing bodies, but none for headers.
@@ -100,14 +120,31 @@ impl<H: Handler> App<H> {
         session.set_pipelining_enabled(true);
     }
 
-    async fn serve_request(&self, session: &mut ServerSession, started: Instant) -> pingora::Result<()> {
+    async fn serve_request(
+        &self,
+        session: &mut ServerSession,
+        charge: &mut MemoryCharge,
+        started: Instant,
+    ) -> pingora::Result<()> {
         let mut request = to_inbound(session);
-        let response = match self.read_body(session, started).await? {
-            Ok(body) => {
+        let (verb, mut bytes_in) = (request.verb, 0);
+        let response = match self.read_body(session, charge, started).await {
+            Ok(Ok(body)) => {
+                bytes_in = body.len();
                 request.body = body;
-                self.handle(&request).await
+                match self.try_respond(&request) {
+                    Step::Ready(response) => response,
+                    Step::Pending(pending) => self.respond(request, pending).await,
+                }
             }
-            Err(why) => {
+            Err(error) => {
+                // Broken chunks, or a client that left. Only the former can still read a response.
+                if matches!(error.etype().as_str(), "InvalidChunk" | "InvalidTrailerEnd") {
+                    self.refuse(session, RefusalReason::Malformed).await;
+                }
+                return Err(error);
+            }
+            Ok(Err(why)) => {
                 session.set_keepalive(None);
                 self.handler.reject(&request, why)
             }
@@ -115,14 +152,14 @@ impl<H: Handler> App<H> {
         let record = AccessRecord {
             labels: response.labels,
             peer: session.client_addr().and_then(|address| address.as_inet().copied()),
-            verb: request.verb,
+            verb,
             version: to_version(session.req_header().version),
             status: response.status,
-            bytes_in: request.body.len(),
+            bytes_in,
             bytes_out: response.body.len(),
             duration: started.elapsed(),
         };
-        let written = self.write_in_time(write(session, response)).await;
+        let written = self.write_in_time(write(session, response, verb)).await;
         self.handler.on_complete(record);
         written?;
         if !session.is_body_done() {
@@ -136,6 +173,7 @@ impl<H: Handler> App<H> {
     async fn read_body(
         &self,
         session: &mut ServerSession,
+        charge: &mut MemoryCharge,
         started: Instant,
     ) -> pingora::Result<Result<Bytes, Rejection>> {
         let body_bytes_max = self.options.body_bytes_max;
@@ -148,13 +186,11 @@ impl<H: Handler> App<H> {
         }
         // curl and .NET wait up to a second for this before they send a larger body.
         let expects = session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue");
-        if expects && session.req_header().version == Version::HTTP_11 {
+        if expects && session.req_header().version == pingora::http::Version::HTTP_11 {
             self.write_in_time(session.write_continue_response()).await?;
         }
         let deadline = started + self.options.body_timeout;
         let mut body = BytesMut::new();
-        // Released when the body is complete: from then on the request is short-lived.
-        let mut permit: Option<SemaphorePermit<'_>> = None;
         loop {
             let Ok(read) = timeout_at(deadline, session.read_request_body()).await else {
                 return Ok(Err(Rejection::BodyTimeout));
@@ -165,20 +201,16 @@ impl<H: Handler> App<H> {
             if body.len() + chunk.len() > body_bytes_max {
                 return Ok(Err(Rejection::BodyTooLarge));
             }
-            let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            let Ok(more) = self.body_bytes.try_acquire_many(bytes) else {
+            // Returned with the response: until then the body, or what was decoded from it, is in memory.
+            if !charge.try_grow(chunk.len()) {
                 return Ok(Err(Rejection::Overloaded));
-            };
-            match &mut permit {
-                Some(permit) => permit.merge(more),
-                None => permit = Some(more),
             }
             body.extend_from_slice(&chunk);
         }
     }
 }
 
-async fn write<L>(session: &mut ServerSession, response: Response<L>) -> pingora::Result<()> {
+async fn write<L>(session: &mut ServerSession, response: Response<L>, verb: Verb) -> pingora::Result<()> {
     let mut header = ResponseHeader::build(response.status, Some(response.dynamic_headers.len() + 8))?;
     for (name, value) in response.headers() {
         header.insert_header(name, value)?;
@@ -187,5 +219,7 @@ async fn write<L>(session: &mut ServerSession, response: Response<L>) -> pingora
         header.insert_header("Content-Length", response.body.len())?;
     }
     session.write_response_header(Box::new(header)).await?;
-    session.write_response_body(response.body, true).await
+    // Pingora suppresses the body of a response to HEAD in HTTP/1 only.
+    let body = if verb == Verb::Head { Bytes::new() } else { response.body };
+    session.write_response_body(body, true).await
 }

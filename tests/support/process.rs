@@ -35,7 +35,19 @@ impl Process {
     /// Starts `capgate <command>` with this environment and waits until it listens.
     pub(crate) async fn start(command: &str, environment: &[(String, String)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_capgate"));
-        child.arg(command).env_clear().env("RUST_BACKTRACE", "1");
+        child.arg(command);
+        Self::spawn(child, command, environment).await
+    }
+
+    /// Starts `capgate run` with at most this many open files.
+    pub(crate) async fn start_with_files(files: u32, environment: &[(String, String)]) -> Self {
+        let mut child = Command::new("/bin/sh");
+        child.args(["-c", &format!("ulimit -n {files}; exec \"$0\" run"), env!("CARGO_BIN_EXE_capgate")]);
+        Self::spawn(child, "run", environment).await
+    }
+
+    async fn spawn(mut child: Command, command: &str, environment: &[(String, String)]) -> Self {
+        child.env_clear().env("RUST_BACKTRACE", "1");
         for (name, value) in [
             ("CAPGATE_LISTEN_HTTP", "127.0.0.1:0"),
             ("CAPGATE_LISTEN_HTTPS", "127.0.0.1:0"),
@@ -98,10 +110,21 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name without "SIG".
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().expect("a running process");
         // The shell's builtin, because minimal systems lack the `kill` program.
-        let kill = std::process::Command::new("sh").arg("-c").arg(format!("kill -TERM {id}")).status().expect("run sh");
+        let command = format!("kill -{name} {id}");
+        let kill = std::process::Command::new("sh").arg("-c").arg(command).status().expect("run sh");
         assert!(kill.success());
+    }
+
+    /// Reads the log up to the first line that contains this text.
+    pub(crate) async fn wait_for_line(&mut self, text: &str) {
+        while !self.next_line().await.expect("the log ends without the line").contains(text) {}
     }
 
     /// Waits for the end, reads the log to its end, and returns the exit code.

@@ -40,7 +40,7 @@ impl Certificate {
     }
 
     /// The environment of a gateway with this certificate and the embedded sandbox.
-    fn sandbox(&self, settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    pub(super) fn sandbox(&self, settings: &[(&str, &str)]) -> Vec<(String, String)> {
         let tls = [("CAPGATE_TLS_CERT", self.cert_path.as_str()), ("CAPGATE_TLS_KEY", self.key_path.as_str())];
         sandbox(&[&tls, settings].concat())
     }

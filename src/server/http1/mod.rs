@@ -23,9 +23,11 @@ use tokio::time::{Instant, timeout};
 
 use self::deadline_timer::DeadlineTimer;
 use self::encode::encode;
-use self::parse::{Parsed, parse};
+use self::parse::{Parsed, parse, target_start};
 use super::app::App;
-use super::handler::{AccessRecord, Handler};
+use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Response};
+use super::memory::MemoryCharge;
+use super::request::HEADER_BYTES_MAX;
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
 use crate::http::{Step, Version};
 
@@ -51,6 +53,7 @@ pub(super) async fn serve<H: Handler>(
     app: &App<H>,
     stream: &mut Stream,
     buffer: &mut BytesMut,
+    charge: &mut MemoryCharge,
     shutdown: &ShutdownWatch,
     request_timeout: Duration,
     is_new: bool,
@@ -62,12 +65,21 @@ pub(super) async fn serve<H: Handler>(
     let mut peer = None;
     let mut out = Vec::new();
     let mut may_be_http2 = is_new;
+    let mut may_be_complete = true;
     loop {
-        let request = match parse(buffer, app.options.body_bytes_max) {
+        let parsed = if may_be_complete {
+            parse(buffer, app.options.body_bytes_max, |target| app.handler.target_bytes_max(target))
+        } else {
+            Parsed::Partial
+        };
+        let request = match parsed {
             Parsed::Complete(request) => request,
             Parsed::Http2 if may_be_http2 => return Next::Http2,
             Parsed::Unsupported | Parsed::Http2 => return Next::Session,
             Parsed::Partial => {
+                if let Some(why) = refusal(app, buffer, charge) {
+                    return refuse(app, stream, why).await;
+                }
                 let event = std::future::poll_fn(|context| {
                     if let Poll::Ready(result) = poll_read(stream, buffer, context) {
                         return Poll::Ready(WaitEvent::Read(result));
@@ -82,16 +94,23 @@ pub(super) async fn serve<H: Handler>(
                     timer.poll(deadline, context).map(|()| WaitEvent::Deadline)
                 });
                 match event.await {
-                    WaitEvent::Read(Ok(1..)) => continue,
                     WaitEvent::Read(Ok(0) | Err(_)) | WaitEvent::Deadline => return Next::Close,
+                    WaitEvent::Read(Ok(bytes)) => {
+                        // Only a line end can complete a header, and a header that arrives in small pieces must not be
+                        // parsed for each of them.
+                        let arrived = buffer.get(buffer.len() - bytes..).unwrap_or_default();
+                        may_be_complete = buffer.len() == bytes || memchr::memchr(b'\n', arrived).is_some();
+                        continue;
+                    }
                 }
             }
         };
-        may_be_http2 = false;
+        (may_be_http2, may_be_complete) = (false, true);
         let started = now();
-        let inbound = &request.inbound;
+        let inbound = request.inbound;
+        let (verb, bytes_in) = (inbound.verb, inbound.body.len());
         let is_last = request.is_last || *shutdown.borrow();
-        let response = match app.try_respond(inbound) {
+        let response = match app.try_respond(&inbound) {
             Step::Ready(response) => response,
             Step::Pending(pending) => app.respond(inbound, pending).await,
         };
@@ -102,10 +121,10 @@ pub(super) async fn serve<H: Handler>(
         app.handler.on_complete(AccessRecord {
             labels: response.labels,
             peer: *peer.get_or_insert_with(|| peer_address(stream)),
-            verb: inbound.verb,
+            verb,
             version: Version::Http11,
             status: response.status,
-            bytes_in: inbound.body.len(),
+            bytes_in,
             bytes_out: response.body.len(),
             duration: answered - started,
         });
@@ -118,6 +137,7 @@ pub(super) async fn serve<H: Handler>(
             return Next::Close;
         }
         deadline = answered + app.options.idle_timeout;
+        charge.release();
         if buffer.capacity() > IDLE_BUFFER_BYTES_MAX && buffer.len() < IDLE_BUFFER_BYTES_MAX {
             *buffer = BytesMut::from(&**buffer);
         }
@@ -127,6 +147,29 @@ pub(super) async fn serve<H: Handler>(
         // A client with many pipelined requests must not delay the other connections of this thread.
         tokio::task::consume_budget().await;
     }
+}
+
+/// Decides whether a partial header is awaited. Charges the memory that it takes, beyond what every connection may have.
+fn refusal<H: Handler>(app: &App<H>, buffer: &BytesMut, charge: &mut MemoryCharge) -> Option<RefusalReason> {
+    if buffer.len() <= READ_BYTES {
+        return None;
+    }
+    let header_bytes_max = HEADER_BYTES_MAX + app.handler.target_bytes_max(target_start(buffer));
+    if buffer.len() > header_bytes_max {
+        return Some(RefusalReason::HeaderTooLarge);
+    }
+    (!charge.try_grow_to(buffer.capacity())).then_some(RefusalReason::Overloaded)
+}
+
+/// Refuses a request whose header is not complete, and closes the connection.
+async fn refuse<H: Handler>(app: &App<H>, stream: &mut Stream, why: RefusalReason) -> Next {
+    let mut out = Vec::new();
+    encode(&Response::<()> { status: why.status(), ..Response::default() }, true, &mut out);
+    if write_all(stream, &out, app.options.write_timeout).await.is_ok() {
+        let _ = timeout(app.options.write_timeout, stream.shutdown()).await;
+    }
+    app.handler.on_refused(RefusedRequest { peer: peer_address(stream), version: Version::Other, why });
+    Next::Close
 }
 
 /// Writes all bytes. Each step has to make progress within `step_timeout`.
@@ -174,12 +217,14 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, DuplexStream};
-    use tokio::sync::{Semaphore, watch};
+    use tokio::sync::watch;
 
     use super::*;
     use crate::http::Inbound;
+    use crate::server::connections::Connections;
     use crate::server::handler::{Rejection, Response};
-    use crate::server::options::Options;
+    use crate::server::memory::MemoryBudget;
+    use crate::server::options::{ConnectionLimits, Options};
 
     /// A handler that panics for two paths, before and after it waits, and answers every other.
     struct PanickingHandler;
@@ -194,7 +239,7 @@ mod tests {
             if request.path == "/now" { Step::Ready(ok(b"now")) } else { Step::Pending(()) }
         }
 
-        async fn respond(&self, request: &Inbound, (): ()) -> Response<()> {
+        async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
             tokio::task::yield_now().await;
             assert_ne!(request.path, "/panic-later");
             ok(b"fine")
@@ -215,25 +260,32 @@ mod tests {
         let second = Duration::from_secs(1);
         let options = Options {
             body_bytes_max: 100,
-            bodies_bytes_max: 100,
+            bodies_bytes_max: 1 << 20,
             header_timeout: second,
             body_timeout: second,
             write_timeout: second,
             idle_timeout: 2 * second,
-            connections_max: 1,
+            address_bytes_max: 1 << 20,
+            handshake_timeout: second,
             drain_timeout: second,
         };
         let (client, server) = tokio::io::duplex(65_536);
         let (shutdown_tx, shutdown) = watch::channel(false);
         #[expect(clippy::disallowed_methods, reason = "awaited by each test")]
         let server_task = tokio::spawn(async move {
-            let app = App::new(Arc::new(PanickingHandler), options, Arc::new(Semaphore::new(100)));
+            let memory = MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max);
+            let app = App::new(Arc::new(PanickingHandler), options, memory);
+            let connections = Connections::new(ConnectionLimits::private(1));
+            let guard = connections.admit([127, 0, 0, 1].into()).expect("admitted");
+            let mut charge = app.memory.account(&guard);
             let (mut stream, mut buffer): (Stream, _) = (Box::new(server), BytesMut::new());
             let mut request_timeout = app.options.header_timeout;
             let mut is_new = true;
-            while let Next::Session = serve(&app, &mut stream, &mut buffer, &shutdown, request_timeout, is_new).await {
+            while let Next::Session =
+                serve(&app, &mut stream, &mut buffer, &mut charge, &shutdown, request_timeout, is_new).await
+            {
                 (request_timeout, is_new) = (app.options.idle_timeout, false);
-                match app.serve_http1(stream, buffer, &shutdown).await {
+                match app.serve_http1(stream, buffer, &mut charge, &shutdown).await {
                     Some(reusable) => (stream, buffer) = reusable,
                     None => return,
                 }

@@ -5,20 +5,21 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::{Inbound, Verb};
 use crate::server::http2;
-use crate::server::request::new_inbound;
+use crate::server::request::{HEADER_BYTES_MAX, new_inbound};
 
-/// Most bytes of a request that is served on the fast path, header and body together.
-pub(super) const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Most headers of such a request.
 pub(super) const HEADERS_MAX: usize = 32;
+
+/// Targets up to this length need no look at the limit of the application.
+const SHORT_TARGET_BYTES: usize = 4_096;
 
 /// How much of a request is in the buffer.
 pub(super) enum Parsed {
     /// A whole request, which was removed from the buffer.
     Complete(Request),
-    /// The beginning of a request.
+    /// The beginning of a header.
     Partial,
-    /// A request that the fast path does not serve.
+    /// A complete header of a request that the fast path does not serve, or bytes that cannot become a request.
     Unsupported,
     /// The beginning of the HTTP/2 preface.
     Http2,
@@ -32,20 +33,22 @@ pub(super) struct Request {
 }
 
 /// Takes one request from the front of `buffer`.
-pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
+///
+/// A header is judged only once it is complete, so that the verdict does not depend on how its bytes were cut.
+pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_max: impl Fn(&[u8]) -> usize) -> Parsed {
     if buffer.is_empty() {
         return Parsed::Partial;
     }
-    let partial = if buffer.len() < REQUEST_BYTES_MAX { Parsed::Partial } else { Parsed::Unsupported };
     let first_bytes = buffer.get(..3).unwrap_or(buffer);
     if http2::PREFACE.starts_with(first_bytes) {
-        return if first_bytes.len() == 3 { Parsed::Http2 } else { partial };
+        return if first_bytes.len() == 3 { Parsed::Http2 } else { Parsed::Partial };
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let header_bytes = match request.parse(buffer) {
         Ok(httparse::Status::Complete(bytes)) => bytes,
-        Ok(httparse::Status::Partial) => return partial,
+        Ok(httparse::Status::Partial) => return Parsed::Partial,
+        Err(_) if may_become_header(buffer) => return Parsed::Partial,
         Err(_) => return Parsed::Unsupported,
     };
     let verb = match Verb::parse(request.method.unwrap_or_default()) {
@@ -54,6 +57,10 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
     };
     let target = request.path.unwrap_or_default().as_bytes();
     let is_plain = target.first() == Some(&b'/') && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    let is_target_short = target.len() <= SHORT_TARGET_BYTES || target.len() <= target_bytes_max(target);
+    if !is_target_short || header_bytes - target.len() > HEADER_BYTES_MAX {
+        return Parsed::Unsupported;
+    }
     let Some(framing) = Framing::of(request.headers).filter(|_| is_plain && request.version == Some(1)) else {
         return Parsed::Unsupported;
     };
@@ -74,6 +81,22 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize) -> Parsed {
         buffer.advance(request_bytes);
     }
     Parsed::Complete(Request { inbound, is_last })
+}
+
+/// Whether bytes that are no valid header may still grow to a complete one, which is then refused as a whole. Bytes that no
+/// request line begins with, such as a TLS handshake, cannot.
+fn may_become_header(bytes: &[u8]) -> bool {
+    let is_complete =
+        memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some();
+    !is_complete && bytes.first().is_some_and(u8::is_ascii_graphic)
+}
+
+/// Returns the beginning of the target in the beginning of a request, if it is there.
+pub(super) fn target_start(bytes: &[u8]) -> &[u8] {
+    /// Longer than any method and any path that an application serves.
+    const START_BYTES: usize = 64;
+    let start = bytes.get(..START_BYTES).unwrap_or(bytes);
+    start.splitn(2, |byte| *byte == b' ').nth(1).unwrap_or_default()
 }
 
 /// The framing of an ordinary request, according to its headers.
@@ -126,7 +149,7 @@ mod tests {
     /// Parses bytes. Returns path and body of a request, or the variant, and how many bytes are left.
     fn parsed(bytes: &str) -> (String, usize) {
         let mut buffer = BytesMut::from(bytes);
-        let parsed = match parse(&mut buffer, 100) {
+        let parsed = match parse(&mut buffer, 100, |_| 16 * 1024) {
             Parsed::Complete(Request { inbound, is_last }) => {
                 let last = if is_last { " last" } else { "" };
                 format!("{} {}{last}", inbound.path, String::from_utf8_lossy(&inbound.body))
@@ -158,8 +181,24 @@ mod tests {
         assert_eq!(parsed("P").0, "partial");
         assert_eq!(parsed(&post("Content-Length: 4\r\n", "abc")).0, "unsupported");
         assert_eq!(parsed(&post("Content-Length: 101\r\n", &"x".repeat(101))).0, "unsupported");
-        assert_eq!(parsed(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(REQUEST_BYTES_MAX))).0, "unsupported");
+        assert_eq!(parsed(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(100_000))).0, "partial");
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(16 * 1024));
+        assert_eq!(parsed(&long).0, "unsupported");
+        let large = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "x".repeat(HEADER_BYTES_MAX));
+        assert_eq!(parsed(&large).0, "unsupported");
         assert_eq!((parsed("PRI * HTTP/2.0\r\n").0, parsed("PR").0), ("h2".to_owned(), "partial".to_owned()));
+    }
+
+    #[test]
+    fn a_malformed_header_is_left_to_the_session_once_it_is_complete() {
+        for (partial, complete) in
+            [("GET /a b HTTP/1.1\r\nHo", "st: x\r\n\r\n"), ("nonsense\r\n", "\r\n"), ("G\0", "\n\n")]
+        {
+            assert_eq!(parsed(partial).0, "partial", "{partial:?}");
+            assert_eq!(parsed(&format!("{partial}{complete}")).0, "unsupported", "{partial:?}");
+        }
+        // A TLS handshake on the plain port is answered at once.
+        assert_eq!(parsed("\x16\x03\x01\x02").0, "unsupported");
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! The accept loop of a listener: admits connections, completes their TLS handshakes, and survives a lack of resources.
+//!
+//! The loop is ours because Pingora's admits a connection only after its TLS handshake, gives a handshake 60 seconds, and
+//! spins if the process runs out of anything but its own file descriptors (`docs/decisions/0008-accept-loop.md`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora::server::ShutdownWatch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::connections::{ConnectionGuard, Connections, Refusal};
+use super::handler::Handler;
+use super::listener::Listener;
+use super::shutdown::shutdown_requested;
+
+/// Pause after a first failure of `accept` for lack of resources. Doubles up to [`BACK_OFF_MAX`] while they are missing, so
+/// that the loop neither spins nor recovers late.
+const BACK_OFF_MIN: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// What serves the connections of a socket.
+pub(super) struct AcceptLoop<H> {
+    pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) handshake_timeout: Duration,
+    pub(super) connections: Arc<Connections>,
+    pub(super) listener: Arc<Listener<H>>,
+}
+
+impl<H: Handler> AcceptLoop<H> {
+    /// Accepts connections until the process shuts down, and serves each in a task of its own. Then closes the socket, while
+    /// connections go on.
+    pub(super) async fn run(self, socket: TcpListener, shutdown: ShutdownWatch) {
+        let this = Arc::new(self);
+        let mut back_off = BACK_OFF_MIN;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown_requested(&shutdown) => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    back_off = BACK_OFF_MIN;
+                    this.admit(socket, peer, &shutdown);
+                }
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    if back_off == BACK_OFF_MIN {
+                        tracing::warn!(kind = error.to_string(), "cannot accept connections");
+                    }
+                    sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, or closes it at once if a limit is reached.
+    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+        let admitted = self.connections.admit(peer.ip()).and_then(|guard| {
+            let handshake = self.tls.as_ref().map(|_| guard.begin_handshake()).transpose()?;
+            Ok((guard, handshake))
+        });
+        let (guard, handshake) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.connections.count_refusal(refusal),
+        };
+        let (this, shutdown) = (Arc::clone(self), shutdown.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a connection lives until its client leaves; the drain awaits it"
+        )]
+        tokio::spawn(async move {
+            match this.handshake(to_stream(socket, peer)).await {
+                Ok(stream) => {
+                    drop(handshake);
+                    this.serve(stream, &guard, &shutdown).await;
+                }
+                Err(refusal) => this.connections.count_refusal(refusal),
+            }
+        });
+    }
+
+    async fn serve(&self, stream: Stream, guard: &ConnectionGuard, shutdown: &ShutdownWatch) {
+        self.listener.serve(stream, guard, shutdown).await;
+    }
+
+    async fn handshake(&self, stream: L4Stream) -> Result<Stream, Refusal> {
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        match timeout(self.handshake_timeout, tls.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(_)) => Err(Refusal::HandshakeFailed),
+            Err(_) => Err(Refusal::HandshakeTimeout),
+        }
+    }
+}
+
+/// Wraps a socket as Pingora's listeners do. Requests are read and responses written in one piece, so the stream has no
+/// buffers, which would only cost memory.
+fn to_stream(socket: TcpStream, peer: SocketAddr) -> L4Stream {
+    // Responses are written in one piece, so there is nothing to wait for. Fails only on a socket that is closed.
+    let _ = socket.set_nodelay(true);
+    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    let mut stream = L4Stream::from(socket);
+    stream.set_socket_digest(digest);
+    stream
+}
+
+/// Whether `accept` failed because of a connection that is gone already, so that the next one may succeed at once
+/// (accept(2)).
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
