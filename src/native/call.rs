@@ -64,7 +64,8 @@ impl std::fmt::Debug for Call {
 
 impl Call {
     fn new(endpoint: Endpoint, body: &Json) -> Self {
-        Self { endpoint, body: Bytes::from(body.to_string()) }
+        // Exact in size, because the call of an image is large and in memory until the upstream answers.
+        Self { endpoint, body: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()) }
     }
 }
 

@@ -108,6 +108,14 @@ impl Process {
         panic!("the metrics never contain {line}{}", self.metrics().await);
     }
 
+    /// Returns the resident memory of the process in bytes.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let id = self.child.id().expect("a running process");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a Linux process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        1024 * line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");

@@ -3,13 +3,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::tls::Certificate;
 use super::{environment, sandbox};
-use crate::support::http::{get, read_response, send_raw};
+use crate::support::http::{get, read_response, request, send_raw};
 use crate::support::process::Process;
+use crate::support::samples::png;
+use crate::support::scripted_upstream::UpstreamServer;
+use crate::support::upstream_reply::UpstreamReply;
 
 const POLL: &[u8] = b"GET /res.php?key=K&action=get&id=1 HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -129,6 +134,41 @@ async fn unfinished_headers_are_limited_per_address() {
     let finished = format!("{}\r\n\r\n", unfinished.replace(&"x".repeat(40_000), &"x".repeat(20_000)));
     again.write_all(finished.as_bytes()).await.expect("written");
     assert_eq!(read_response(&mut again).await.expect("a response").body, b"ERROR_EMPTY_ACTION");
+    process.stop().await;
+}
+
+/// Images are solved inside `createTask`, so bodies are in memory for as long as the upstream works.
+#[tokio::test]
+async fn images_in_flight_are_held_once() {
+    const SUBMITS: usize = 30;
+    let mut upstream = UpstreamServer::start().await;
+    let mut process = Process::start("run", &[upstream.setting()]).await;
+    let address = process.http;
+    let mut image = png();
+    image.resize(450_000, 7);
+    let body = format!("method=base64&body={}", BASE64_STANDARD.encode(image).replace('+', "%2B").replace('/', "%2F"));
+    let total_bytes = SUBMITS * body.len();
+    upstream.submit(address).await;
+    let before = process.resident_bytes();
+    let submits: Vec<_> = (0..SUBMITS)
+        .map(|key| {
+            let body = format!("key=K{key}&{body}").into_bytes();
+            let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+            tokio::spawn(async move { request(address, "POST", "/in.php", &headers, &body).await })
+        })
+        .collect();
+    let mut calls = Vec::new();
+    for _ in 0..SUBMITS {
+        calls.push(upstream.next_call().await);
+    }
+    let grown = process.resident_bytes().saturating_sub(before);
+    assert!(grown < total_bytes * 16 / 10, "{grown} bytes for {total_bytes}");
+    for call in calls {
+        assert!(call.reply(UpstreamReply::ok(r#"{"errorId":0,"taskId":"u","status":"processing"}"#)));
+    }
+    for submit in submits {
+        assert!(submit.await.expect("no panic").expect("a response").body.starts_with(b"OK|"));
+    }
     process.stop().await;
 }
 
