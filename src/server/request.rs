@@ -1,9 +1,10 @@
 //! Parts of a request that both HTTP/1 paths and HTTP/2 share: limits, checks of the header, the parsed target.
 
 use bytes::Bytes;
+use pingora::http::Version;
 use pingora::protocols::http::ServerSession;
 
-use crate::http::{Inbound, Verb, Version};
+use crate::http::{self, Inbound, Verb};
 
 /// Most headers of a request, and most bytes of all of them. Real clients send fewer than 20, and 2 kB.
 const HEADERS_MAX: usize = 64;
@@ -22,14 +23,49 @@ pub(super) fn is_acceptable(session: &ServerSession, target_bytes_max: impl Fn(&
     // Java's client offers h2c with each plaintext request. A server that ignores the offer loses nothing.
     let upgrades = header.headers.get_all("upgrade").iter().any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"));
     let is_unsupported = upgrades || matches!(header.method.as_str(), "CONNECT" | "TRACE");
-    // Pingora drops the Content-Length of a message that has both framings, and goes on.
-    let has_two_framings = header.headers.contains_key("transfer-encoding")
-        && session.as_http1().is_some_and(|session| {
-            let raw = session.get_headers_raw_bytes().to_ascii_lowercase();
-            memchr::memmem::find(&raw, b"\ncontent-length").is_some()
-        });
+    let has_one_meaning = session
+        .as_http1()
+        .is_none_or(|http1| has_one_meaning(&http1.get_headers_raw_bytes(), header.version == Version::HTTP_11));
     let has_origin_form = header.raw_path().starts_with(b"/");
-    is_within_limits && !is_for_a_proxy && !is_unsupported && !has_two_framings && has_origin_form
+    is_within_limits && !is_for_a_proxy && !is_unsupported && has_one_meaning && has_origin_form
+}
+
+/// Whether every server reads the same framing and host from the header of an HTTP/1 request (RFC 9112, sections 2.2, 3.2, 5
+/// and 6). A front proxy that reads them differently would let one request hide in another. nginx refuses the same.
+fn has_one_meaning(header: &[u8], is_http11: bool) -> bool {
+    let (mut hosts, mut lengths, mut encodings) = (0, 0, 0);
+    for (number, line) in header.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        // A bare line feed, a bare carriage return, or a folded line.
+        let Some(line) = line.strip_suffix(b"\r\n") else { return false };
+        if line.is_empty() {
+            break;
+        }
+        // The request line, which the parser has checked.
+        if number == 0 {
+            continue;
+        }
+        let Some(colon) = memchr::memchr(b':', line) else { return false };
+        let (name, value) = (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default());
+        let value = value.trim_ascii();
+        if name.iter().any(u8::is_ascii_whitespace) || line.contains(&b'\r') {
+            return false;
+        }
+        if name.eq_ignore_ascii_case(b"host") {
+            hosts += 1;
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            lengths += 1;
+            if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+                return false;
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            encodings += 1;
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return false;
+            }
+        }
+    }
+    let has_host = if is_http11 { hosts == 1 } else { hosts <= 1 };
+    has_host && lengths + encodings <= 1 && (is_http11 || encodings == 0)
 }
 
 /// Converts the header of a session. The body is empty.
@@ -57,11 +93,44 @@ pub(super) fn new_inbound(verb: Verb, target: &[u8], content_type: &[u8], body: 
 }
 
 /// Converts an HTTP version.
-pub(super) fn to_version(version: pingora::http::Version) -> Version {
+pub(super) fn to_version(version: Version) -> http::Version {
     match version {
-        pingora::http::Version::HTTP_10 => Version::Http10,
-        pingora::http::Version::HTTP_11 => Version::Http11,
-        pingora::http::Version::HTTP_2 => Version::Http2,
-        _ => Version::Other,
+        Version::HTTP_10 => http::Version::Http10,
+        Version::HTTP_11 => http::Version::Http11,
+        Version::HTTP_2 => http::Version::Http2,
+        _ => http::Version::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_lines_that_servers_read_differently_are_refused() {
+        let of = |lines: &str| has_one_meaning(format!("GET / HTTP/1.1\r\n{lines}").as_bytes(), true);
+        assert!(
+            of("Host: x\r\nContent-Length: 5\r\nX-A: b c\r\n\r\n") && of("host:x\r\nTransfer-Encoding: Chunked\r\n")
+        );
+        for lines in [
+            "Host: x\nA: b\r\n",
+            "Host: x\r\nA: b\rc\r\n",
+            "Host: x\r\n folded: 1\r\n",
+            "Host : x\r\n",
+            "Host: x\r\nHost: x\r\n",
+            "A: b\r\n",
+            "Host: x\r\nno colon\r\n",
+            "Host: x\r\nContent-Length: 5, 5\r\n",
+            "Host: x\r\nContent-Length: +5\r\n",
+            "Host: x\r\nContent-Length:\r\n",
+            "Host: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n",
+            "Host: x\r\nTransfer-Encoding: gzip, chunked\r\n",
+            "Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Host: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ] {
+            assert!(!of(lines), "{lines:?}");
+        }
+        let old = |line: &str| has_one_meaning(format!("GET / HTTP/1.0\r\n{line}").as_bytes(), false);
+        assert!(old("A: b\r\n") && !old("Transfer-Encoding: chunked\r\n") && !old("A: b\n"));
     }
 }

@@ -57,6 +57,12 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_m
     };
     let target = request.path.unwrap_or_default().as_bytes();
     let is_plain = target.first() == Some(&b'/') && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    // httparse accepts bare line feeds, and no bare carriage returns.
+    let header = buffer.get(..header_bytes).unwrap_or_default();
+    let (returns, feeds) = (memchr::memchr_iter(b'\r', header).count(), memchr::memchr_iter(b'\n', header).count());
+    if returns != feeds {
+        return Parsed::Unsupported;
+    }
     let is_target_short = target.len() <= SHORT_TARGET_BYTES || target.len() <= target_bytes_max(target);
     if !is_target_short || header_bytes - target.len() > HEADER_BYTES_MAX {
         return Parsed::Unsupported;
