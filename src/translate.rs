@@ -154,7 +154,11 @@ fn explain_poll(text: &mut String, task: &TaskRef, native: Option<&Answer>, styl
     write_call(text, &task.account, &call::get_task_result(task));
     if let Some(native) = native {
         let _ = writeln!(text, "row:       {}", task.method.name);
-        write_reply(text, &answer::parse_task_result(native, task.method).map(OpResult::Polled), style);
+        let outcome = answer::parse_task_result(native, task.method, None).unwrap_or_else(|masked| {
+            let _ = writeln!(text, "masked:    {}; the answer says nothing about the task", masked.cause.label());
+            Outcome::NotReady
+        });
+        write_reply(text, &Ok(OpResult::Polled(outcome)), style);
     }
 }
 

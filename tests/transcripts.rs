@@ -44,7 +44,7 @@ macro_rules! for_each_transcript {
             }
             poll {
                 in_process_and_on_wire {
-                    answers, get2_and_ids, refusals, request_forms, seed_page, upstream_errors,
+                    answers, get2_and_ids, other_services, refusals, request_forms, seed_page, upstream_errors,
                 }
                 in_process_only {}
             }

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
 pub use self::snapshot::{
-    FailureSnapshot, ReportSnapshot, RestoreError, SolvedSnapshot, StateSnapshot, TaskSnapshot, UnixOrigin,
+    FailureSnapshot, NativeIdSnapshot, ReportSnapshot, RestoreError, SolvedSnapshot, StateSnapshot, TaskSnapshot,
+    UnixOrigin,
 };
 pub use self::table::Table;
 pub use self::types::{

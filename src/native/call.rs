@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
-use crate::domain::{Account, Task, TaskRef, Verdict};
+use crate::domain::{Account, NativeId, Task, TaskRef, Verdict};
 use crate::methods::Value;
 
 /// The native endpoints that the gateway uses.
@@ -95,7 +95,7 @@ pub fn create_task(account: &Account, task: &Task) -> Call {
 
 /// Builds `getTaskResult`.
 pub fn get_task_result(task: &TaskRef) -> Call {
-    let body = json!({ "clientKey": task.account.reveal(), "taskId": task.native.to_string() });
+    let body = json!({ "clientKey": task.account.reveal(), "taskId": id_to_json(&task.native) });
     Call::new(Endpoint::GetTaskResult, &body)
 }
 
@@ -112,10 +112,15 @@ pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
     };
     let body = json!({
         "clientKey": task.account.reveal(),
-        "taskId": task.native.to_string(),
+        "taskId": id_to_json(&task.native),
         "result": { "invalid": invalid, "message": message },
     });
     Call::new(Endpoint::FeedbackTask, &body)
+}
+
+/// Writes an id in the JSON type in which the upstream sent it.
+fn id_to_json(native: &NativeId) -> Json {
+    native.as_number().map_or_else(|| native.to_string().into(), Json::from)
 }
 
 /// Inserts a value at a dotted path. Creates the records on the path.
