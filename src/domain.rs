@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::methods::{Method, Payload, Value};
+use crate::methods::{Kind, Method, Payload, Value};
 
 /// Longest accepted API key, in bytes. uCaptcha's own keys have 37 characters (its authentication page), 2captcha's 32;
 /// the rest is headroom.
@@ -179,6 +179,21 @@ pub struct Task {
     pub routing: Routing,
     /// URL at which the client wants to receive the answer. Kept with the task.
     pub pingback: Option<Box<str>>,
+}
+
+impl Task {
+    /// Replaces the legacy id of an earlier task by what `native` returns for it. Omits the field if that is `None`.
+    pub fn resolve_previous(&mut self, native: impl Fn(LegacyId) -> Option<Value>) {
+        let method = self.method;
+        for param in method.params.iter().filter(|param| param.kind == Kind::PreviousTask) {
+            let Some(at) = self.fields.iter().position(|(name, _)| *name == param.native) else { continue };
+            let id = self.fields.get(at).and_then(|(_, value)| value.scalar()?.parse().ok());
+            match (id.map(LegacyId).and_then(&native), self.fields.get_mut(at)) {
+                (Some(resolved), Some((_, value))) => *value = resolved,
+                _ => drop(self.fields.remove(at)),
+            }
+        }
+    }
 }
 
 /// uCaptcha's own options of a submit (createTask page). The legacy protocol has no equivalent.

@@ -128,7 +128,9 @@ pub fn explain(
 fn explain_submit(text: &mut String, account: &Account, tasks: &[Task], native: Option<&Answer>, request: &Request) {
     for task in tasks {
         let _ = writeln!(text, "row:       {} (docs/methods.md)", task.method.name);
-        write_call(text, account, &call::create_task(account, task));
+        let mut task = task.clone();
+        task.resolve_previous(|previous| Some(call::id_to_value(&placeholder_native_id(previous))));
+        write_call(text, account, &call::create_task(account, &task));
     }
     let (Some(native), Some(task)) = (native, tasks.first()) else { return };
     match answer::parse_created_task(native, task.method) {
@@ -167,8 +169,12 @@ const PLACEHOLDER_ID: LegacyId = LegacyId(123_456_789_012);
 
 /// Builds a task with a placeholder for its native id, which only a running gateway knows.
 fn placeholder_task(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
-    let native = NativeId::new(&format!("native id of {id}"));
+    let native = placeholder_native_id(id);
     TaskRef { account: account.clone(), upstream: UpstreamId::DEFAULT, native, method }
+}
+
+fn placeholder_native_id(id: LegacyId) -> NativeId {
+    NativeId::new(&format!("native id of {id}"))
 }
 
 fn write_call(text: &mut String, account: &Account, call: &Call) {

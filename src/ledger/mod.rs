@@ -90,6 +90,11 @@ impl Ledger {
         self.table.members(account, id, self.clock.now())
     }
 
+    /// Returns the native id of a task of this account, if the task exists and has one.
+    pub fn native_id(&self, account: &Account, id: LegacyId) -> Option<NativeId> {
+        self.table.native_id(account, id, self.clock.now())
+    }
+
     /// Stores the URL at which the client of a task wants to receive the answer.
     pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
         self.table.set_pingback(id, pingback);

@@ -52,14 +52,14 @@ impl<'i> Form<'i> {
     /// Returns the text of a parameter. The body takes precedence over the query, and the last of several over the
     /// first (PHP's order).
     ///
-    /// An empty text counts as present. `undefined`, which JavaScript clients send for an absent value, does not.
+    /// An empty text counts as present. `undefined` and `null`, which JavaScript clients send for an absent value, do not.
     pub fn get(&self, name: &str) -> Option<&str> {
         let last = |pairs: &'_ [Pair<'i>]| pairs.iter().rposition(|(key, _)| key == name);
         let pair = match last(&self.body) {
             Some(at) => self.body.get(at),
             None => last(&self.query).and_then(|at| self.query.get(at)),
         };
-        pair.map(|(_, text)| &**text).filter(|text| *text != "undefined")
+        pair.map(|(_, text)| &**text).filter(|text| !matches!(*text, "undefined" | "null"))
     }
 
     /// Returns the trimmed text of a parameter, unless it is empty.

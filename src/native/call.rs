@@ -118,9 +118,16 @@ pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
     Call::new(Endpoint::FeedbackTask, &body)
 }
 
-/// Writes an id in the JSON type in which the upstream sent it.
+/// Returns an id as the value of a field, in the type in which the upstream sent it.
+pub fn id_to_value(native: &NativeId) -> Value {
+    match native.as_number() {
+        Some(number) => Value::Number(number.to_string()),
+        None => Value::Text(native.to_string()),
+    }
+}
+
 fn id_to_json(native: &NativeId) -> Json {
-    native.as_number().map_or_else(|| native.to_string().into(), Json::from)
+    to_json(&id_to_value(native))
 }
 
 /// Inserts a value at a dotted path. Creates the records on the path.
