@@ -69,16 +69,13 @@ impl Operations {
                     masked.failure
                 })
             };
-            upstream.call(&task.account, call, parse).await.map_err(mask)
+            upstream.call(&task.account, call, parse).await.map_err(|failure| mask(&failure))
         }
     }
 }
 
 /// Replaces a failure of a poll that is not about the task, such as a refused key, by one that reads as not ready:
 /// clients treat any other as final, and the task, which is paid for, may still be solved.
-fn mask(failure: Failure) -> Failure {
-    match failure {
-        Failure::NotSent => Failure::NotSent,
-        _ => Failure::Unavailable,
-    }
+fn mask(failure: &Failure) -> Failure {
+    if *failure == Failure::NotSent { Failure::NotSent } else { Failure::Unavailable }
 }
