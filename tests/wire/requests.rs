@@ -72,7 +72,7 @@ async fn old_half_closed_pipelined_and_chunked_requests_are_answered() {
     process.stop().await;
 }
 
-/// CaptchaSharp sends `Host: 2captcha.com` to whatever address it is configured with.
+/// `CaptchaSharp` sends `Host: 2captcha.com` to whatever address it is configured with.
 #[tokio::test]
 async fn the_host_header_decides_nothing() {
     let mut process = Process::start("run", &sandbox(&[])).await;
