@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::methods::{Method, Payload, Value};
+use crate::methods::{Kind, Method, Payload, Value};
 
 /// Longest accepted API key, in bytes. uCaptcha's own keys have 37 characters (its authentication page), 2captcha's 32;
 /// the rest is headroom.
@@ -79,8 +79,8 @@ impl fmt::Display for LegacyId {
     }
 }
 
-/// The upstream's id of a task; opaque to the gateway. Every id seen so far is a UUID, which is stored as its sixteen
-/// bytes, because the ledger may hold a million of them.
+/// The upstream's id of a task; opaque to the gateway. Every id of uCaptcha seen so far is a UUID, which is stored as its
+/// sixteen bytes, because the ledger may hold a million of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NativeId(NativeIdRepr);
 
@@ -90,6 +90,8 @@ enum NativeIdRepr {
     Uuid([u8; 16]),
     /// Any other text, which must be sent back unchanged.
     Text(Arc<str>),
+    /// A number, which must be sent back as one.
+    Number(u64),
 }
 
 impl NativeId {
@@ -99,6 +101,19 @@ impl NativeId {
         let unchanged = uuid.filter(|uuid| uuid.to_string() == text);
         unchanged.unwrap_or_else(|| Self(NativeIdRepr::Text(Arc::from(text))))
     }
+
+    /// Stores an id that the upstream writes as a number (2captcha, CapMonster).
+    pub fn from_number(number: u64) -> Self {
+        Self(NativeIdRepr::Number(number))
+    }
+
+    /// Returns an id that the upstream writes as a number.
+    pub fn as_number(&self) -> Option<u64> {
+        match self.0 {
+            NativeIdRepr::Number(number) => Some(number),
+            NativeIdRepr::Uuid(_) | NativeIdRepr::Text(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for NativeId {
@@ -107,6 +122,7 @@ impl fmt::Display for NativeId {
         match &self.0 {
             NativeIdRepr::Uuid(bytes) => Uuid::from_bytes(*bytes).fmt(f),
             NativeIdRepr::Text(text) => f.write_str(text),
+            NativeIdRepr::Number(number) => number.fmt(f),
         }
     }
 }
@@ -163,6 +179,21 @@ pub struct Task {
     pub routing: Routing,
     /// URL at which the client wants to receive the answer. Kept with the task.
     pub pingback: Option<Box<str>>,
+}
+
+impl Task {
+    /// Replaces the legacy id of an earlier task by what `native` returns for it. Omits the field if that is `None`.
+    pub fn resolve_previous(&mut self, native: impl Fn(LegacyId) -> Option<Value>) {
+        let method = self.method;
+        for param in method.params.iter().filter(|param| param.kind == Kind::PreviousTask) {
+            let Some(at) = self.fields.iter().position(|(name, _)| *name == param.native) else { continue };
+            let id = self.fields.get(at).and_then(|(_, value)| value.scalar()?.parse().ok());
+            match (id.map(LegacyId).and_then(&native), self.fields.get_mut(at)) {
+                (Some(resolved), Some((_, value))) => *value = resolved,
+                _ => drop(self.fields.remove(at)),
+            }
+        }
+    }
 }
 
 /// uCaptcha's own options of a submit (createTask page). The legacy protocol has no equivalent.

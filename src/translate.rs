@@ -128,7 +128,9 @@ pub fn explain(
 fn explain_submit(text: &mut String, account: &Account, tasks: &[Task], native: Option<&Answer>, request: &Request) {
     for task in tasks {
         let _ = writeln!(text, "row:       {} (docs/methods.md)", task.method.name);
-        write_call(text, account, &call::create_task(account, task));
+        let mut task = task.clone();
+        task.resolve_previous(|previous| Some(call::id_to_value(&placeholder_native_id(previous))));
+        write_call(text, account, &call::create_task(account, &task));
     }
     let (Some(native), Some(task)) = (native, tasks.first()) else { return };
     match answer::parse_created_task(native, task.method) {
@@ -154,7 +156,11 @@ fn explain_poll(text: &mut String, task: &TaskRef, native: Option<&Answer>, styl
     write_call(text, &task.account, &call::get_task_result(task));
     if let Some(native) = native {
         let _ = writeln!(text, "row:       {}", task.method.name);
-        write_reply(text, &answer::parse_task_result(native, task.method).map(OpResult::Polled), style);
+        let outcome = answer::parse_task_result(native, task.method, None).unwrap_or_else(|masked| {
+            let _ = writeln!(text, "masked:    {}; the answer says nothing about the task", masked.cause.label());
+            Outcome::NotReady
+        });
+        write_reply(text, &Ok(OpResult::Polled(outcome)), style);
     }
 }
 
@@ -163,8 +169,12 @@ const PLACEHOLDER_ID: LegacyId = LegacyId(123_456_789_012);
 
 /// Builds a task with a placeholder for its native id, which only a running gateway knows.
 fn placeholder_task(account: &Account, id: LegacyId, method: &'static Method) -> TaskRef {
-    let native = NativeId::new(&format!("native id of {id}"));
+    let native = placeholder_native_id(id);
     TaskRef { account: account.clone(), upstream: UpstreamId::DEFAULT, native, method }
+}
+
+fn placeholder_native_id(id: LegacyId) -> NativeId {
+    NativeId::new(&format!("native id of {id}"))
 }
 
 fn write_call(text: &mut String, account: &Account, call: &Call) {

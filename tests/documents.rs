@@ -34,6 +34,11 @@ fn methods() -> String {
     for method in Table::default().rows() {
         let _ = write!(text, "## {}\n\n", method.name);
         let conditions: Vec<String> = method.when.iter().map(|(name, value)| format!(", `{name}={value}`")).collect();
+        let others = method.also_when.iter().map(|(name, value)| match *value {
+            "*" => format!(", or `{name}`"),
+            value => format!(", or `{name}={value}`"),
+        });
+        let conditions: Vec<String> = conditions.into_iter().chain(others).collect();
         let legacy: Vec<String> = method.legacy.iter().map(|name| format!("`{name}`")).collect();
         let _ = writeln!(text, "- `method=` {}{}", legacy.join(" or "), conditions.concat());
         let types = match (method.task_type.proxyless, method.task_type.proxied) {
@@ -86,6 +91,7 @@ fn read_as(param: &Param) -> String {
         Kind::Images => "image, and `file_1` to `file_9`: one task each, answers joined",
         Kind::ImageList => "all images, in base64",
         Kind::ImageArray => "images: JSON array of base64 strings",
+        Kind::PreviousTask => "id of an earlier task; sent as its native id, `0` or unknown: omitted",
         Kind::Audio => "audio: file or base64",
     };
     match param.need {

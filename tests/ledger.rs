@@ -58,7 +58,6 @@ struct Model {
     polls_used: u16,
     fresh_until: u64,
     last_poll: Option<u64>,
-    refusal: Option<Failure>,
 }
 
 impl Model {
@@ -154,7 +153,6 @@ impl World {
                     polls_used: 0,
                     fresh_until: 0,
                     last_poll: None,
-                    refusal: None,
                 };
                 self.model.insert(id, model);
                 self.last_leads.remove(&id);
@@ -223,10 +221,8 @@ impl World {
             model.settled = Some(Outcome::Failed(Failure::Unsolvable));
             model.expires = self.now + OPTIONS.answer_ttl_ms;
         }
-        let may_be_stale = model.bound
-            && model.refusal.is_none()
-            && model.was_polled_recently(self.now)
-            && self.now < model.fresh_until + OPTIONS.stale_ms;
+        let may_be_stale =
+            model.bound && model.was_polled_recently(self.now) && self.now < model.fresh_until + OPTIONS.stale_ms;
         if model.bound && model.settled.is_none() {
             model.last_poll = Some(self.now);
         }
@@ -244,7 +240,7 @@ impl World {
             (Admit::Reply(PollReply::Answer(result, PollSource::Hit)), None)
                 if model.flight.is_none() && self.now < model.fresh_until =>
             {
-                assert_eq!(*result, model.refusal.clone().map_or(Ok(Outcome::NotReady), Err));
+                assert_eq!(*result, Ok(Outcome::NotReady), "a failed flight is no answer");
             }
             (Admit::Reply(PollReply::Answer(result, PollSource::Hit)), None) => {
                 assert_eq!(*result, Ok(Outcome::NotReady));
@@ -303,14 +299,12 @@ impl World {
         model.polls_used += 1;
         let is_not_ready = result == Ok(Outcome::NotReady);
         model.fresh_until = self.now + if is_not_ready { OPTIONS.pacing.floor_ms } else { OPTIONS.trouble_ttl_ms };
-        model.refusal = None;
         match result {
-            Ok(Outcome::NotReady) | Err(Failure::Unavailable) => {}
+            Ok(Outcome::NotReady) | Err(_) => {}
             Ok(outcome) => {
                 model.settled = Some(outcome);
                 model.expires = self.now + OPTIONS.answer_ttl_ms;
             }
-            Err(failure) => model.refusal = Some(failure),
         }
     }
 
@@ -331,7 +325,6 @@ impl World {
             let model = self.model.get_mut(&id).expect("a task of the model");
             model.flight = None;
             model.last_poll = None;
-            model.refusal = None;
             // The interval counts from now; a task that was never polled may be polled at once.
             model.fresh_until = self.now + if model.polls_used > 0 { OPTIONS.pacing.floor_ms } else { 0 };
             if model.expires <= self.now && !model.bound && model.settled.is_none() {

@@ -149,7 +149,7 @@ proptest! {
     ]) {
         let answer = Answer::new(status, Bytes::from(body));
         for method in Table::default().rows() {
-            if let Ok(Outcome::Solved(solved)) = answer::parse_task_result(&answer, method) {
+            if let Ok(Outcome::Solved(solved)) = answer::parse_task_result(&answer, method, None) {
                 prop_assert!(solved.size_bytes() > 0 && solved.payload != Payload::Text(String::new()));
             }
             let _ = answer::parse_created_task(&answer, method);

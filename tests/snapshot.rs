@@ -140,6 +140,25 @@ fn an_unbound_task_survives_and_can_still_be_bound() {
 }
 
 #[test]
+fn a_native_id_keeps_its_json_type() {
+    let text = |native_id: &str| serde_json::Value::from(native_id);
+    let ids = [
+        (NativeId::new(NATIVE), text(NATIVE)),
+        (NativeId::new("72345678901"), text("72345678901")),
+        (NativeId::from_number(72_345_678_901), 72_345_678_901_u64.into()),
+    ];
+    for (native, json) in ids {
+        let first = Process::start(START_MS);
+        first.submit(row(), Moment(0));
+        first.table.bind(ID, native.clone(), Moment(0));
+        let (second, snapshot) = replace(&first, Moment(10), 1_000);
+        assert_eq!(serde_json::to_value(&snapshot).expect("serialisable")["native_id"], json);
+        assert_unchanged(&second, &snapshot);
+        assert_eq!(second.lead(Moment(options().pacing.ceiling_ms)).task.native, native);
+    }
+}
+
+#[test]
 fn an_unbound_task_that_expires_during_the_downtime_is_unsolvable() {
     let first = Process::start(START_MS);
     first.submit(row(), Moment(0));

@@ -33,8 +33,8 @@ macro_rules! for_each_transcript {
                     altcha_hunt, amazon_tencent, audio, binance_yidun_alibaba, bounding_box, canvas,
                     capy_lemin, common_parameters, coordinates, corner_cases,
                     cybersiara_cutcaptcha_atb, drag_drop, funcaptcha, geetest, grid, hcaptcha,
-                    incapsula, keycaptcha, no_method, proxy_needed, recaptcha_cookies,
-                    refused_upstream, rotate, rotate_price, rotate_several, rotate_several_refused,
+                    incapsula, keycaptcha, no_method, numbers, previous_id, proxy_needed,
+                    recaptcha_cookies, refused_upstream, rotate, rotate_price, rotate_several, rotate_several_refused,
                     routing, routing_default_mode, routing_defaults, server_errors, site_key_tokens,
                     textcaptcha, turnstile, vk_and_temu_images,
                 }
@@ -44,7 +44,7 @@ macro_rules! for_each_transcript {
             }
             poll {
                 in_process_and_on_wire {
-                    answers, get2_and_ids, refusals, request_forms, seed_page, upstream_errors,
+                    answers, get2_and_ids, other_services, refusals, request_forms, seed_page, upstream_errors,
                 }
                 in_process_only {}
             }
@@ -57,7 +57,8 @@ macro_rules! for_each_transcript {
             }
             submit {
                 in_process_and_on_wire {
-                    aliases, full_ledger, image_too_big, images, json_as_multipart, recaptcha,
+                    aliases, full_ledger, image_too_big, images, json_as_multipart,
+                    official_clients, recaptcha,
                     refusals, upstream_errors,
                 }
                 in_process_only {

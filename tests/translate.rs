@@ -73,6 +73,9 @@ fn failures_depend_on_the_row_and_overrides_apply() {
         let (_, text) = translate(&[&poll, "--answer", failed, "--row", row], b"");
         assert!(text.contains(&format!("text:      {code}\n")), "{row}: {text}");
     }
+    let about_the_key = r#"{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST"}"#;
+    let (_, text) = translate(&[&poll, "--answer", about_the_key], b"");
+    assert!(text.contains("masked:    key;") && text.contains("text:      CAPCHA_NOT_READY\n"), "{text}");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("c.toml").display().to_string();
     std::fs::write(&file, "[methods.turnstile]\nproxyless = \"TurnstileTokenProxyLess\"\n").expect("written");

@@ -8,7 +8,7 @@ use super::labels::{Action, OutcomeLabel, RequestLabels};
 use crate::budget::{Class, Denied};
 use crate::ledger::PollSource;
 use crate::legacy::{ReplyContext, Script};
-use crate::native::Endpoint;
+use crate::native::{Endpoint, MaskedCause};
 use crate::telemetry::metrics::MetricsRegistry;
 
 /// Upper bounds of the latency histogram, in seconds: from a local answer to the longest configured timeout.
@@ -87,6 +87,8 @@ pub(super) struct CallMetrics {
     calls: IntCounterVec,
     seconds: HistogramVec,
     not_sent: IntCounterVec,
+    /// One counter for each of [`MaskedCause::ALL`].
+    masked_polls: [IntCounter; MaskedCause::ALL.len()],
 }
 
 /// How a native call ended.
@@ -137,7 +139,14 @@ impl NotSentReason {
 impl CallMetrics {
     /// Registers the metrics. Series that an alert may watch start at zero.
     pub(super) fn register(registry: &MetricsRegistry) -> Self {
+        let masked_polls = registry.counters(
+            "capgate_masked_polls_total",
+            "Answers to native polls that say nothing about the task and read as not ready, by cause: key, balance, \
+             address, load, service, request, unknown_code, other_task, unusable.",
+            &["cause"],
+        );
         let metrics = Self {
+            masked_polls: MaskedCause::ALL.map(|cause| masked_polls.with_label_values(&[cause.label()])),
             calls: registry.counters(
                 "capgate_upstream_calls_total",
                 "Native calls by endpoint and result: ok, refused, rate_limited, unusable, or why no answer arrived.",
@@ -174,6 +183,15 @@ impl CallMetrics {
         self.seconds.with_label_values(&[endpoint.label()]).observe(duration.as_secs_f64());
     }
 
+    /// Counts an answer to a poll that says nothing about the task.
+    pub(super) fn count_masked_poll(&self, cause: MaskedCause) {
+        for (counter, known) in self.masked_polls.iter().zip(MaskedCause::ALL) {
+            if known == cause {
+                counter.inc();
+            }
+        }
+    }
+
     /// Counts a call that was not sent.
     pub(super) fn count_not_sent(&self, class: Class, reason: NotSentReason) {
         self.not_sent.with_label_values(&[class.label(), reason.label()]).inc();
@@ -192,6 +210,20 @@ mod tests {
         let text = String::from_utf8(registry.render()).expect("text");
         assert!(text.contains("capgate_polls_total{path=\"follow\"} 0"), "{text}");
         assert!(text.contains("capgate_upstream_calls_total{endpoint=\"createTask\",result=\"ok\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn masked_polls_are_counted_by_cause() {
+        let registry = MetricsRegistry::new();
+        let metrics = CallMetrics::register(&registry);
+        metrics.count_masked_poll(MaskedCause::Key);
+        metrics.count_masked_poll(MaskedCause::OtherTask);
+        metrics.count_masked_poll(MaskedCause::Key);
+        let text = String::from_utf8(registry.render()).expect("text");
+        for (cause, count) in [("key", 2), ("other_task", 1), ("balance", 0), ("unusable", 0)] {
+            let series = format!("capgate_masked_polls_total{{cause=\"{cause}\"}} {count}\n");
+            assert!(text.contains(&series), "{series}: {text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::operations::{Operations, join_all};
 use crate::domain::{Account, Failure, LegacyId, TaskRef};
 use crate::ledger::{PollReply, PollResult, PollSource};
-use crate::native::{answer, call};
+use crate::native::{Answer, answer, call};
 
 impl Operations {
     /// Polls one id, which may be that of a group.
@@ -63,7 +63,19 @@ impl Operations {
         let upstream = Arc::clone(&self.upstream);
         async move {
             let call = call::get_task_result(&task);
-            upstream.call(&task.account, call, |answer| answer::parse_task_result(answer, task.method)).await
+            let parse = |answer: &Answer| {
+                answer::parse_task_result(answer, task.method, Some(&task.native)).map_err(|masked| {
+                    upstream.metrics.count_masked_poll(masked.cause);
+                    masked.failure
+                })
+            };
+            upstream.call(&task.account, call, parse).await.map_err(|failure| mask(&failure))
         }
     }
+}
+
+/// Replaces a failure of a poll that is not about the task, such as a refused key, by one that reads as not ready:
+/// clients treat any other as final, and the task, which is paid for, may still be solved.
+fn mask(failure: &Failure) -> Failure {
+    if *failure == Failure::NotSent { Failure::NotSent } else { Failure::Unavailable }
 }

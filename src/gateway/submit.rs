@@ -40,8 +40,9 @@ impl Operations {
     /// Sends the submit of a task that has a record, and settles or binds the record by the answer. The call runs in
     /// its own task: neither a disconnected client nor `submit_wait` cancels it, and a late answer still finds the
     /// record.
-    pub(super) async fn create(&self, account: &Account, task: Task, id: LegacyId) -> Result<(), Failure> {
+    pub(super) async fn create(&self, account: &Account, mut task: Task, id: LegacyId) -> Result<(), Failure> {
         let (result_tx, result_rx) = oneshot::channel();
+        task.resolve_previous(|previous| self.ledger.native_id(account, previous).as_ref().map(call::id_to_value));
         let call = call::create_task(account, &task);
         let (upstream, ledger, account) = (Arc::clone(&self.upstream), self.ledger.clone(), account.clone());
         let span = tracing::info_span!("submit", task = id.0, method = task.method.name);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pacing::Estimate;
-use super::snapshot::{ReportSnapshot, RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
+use super::snapshot::{NativeIdSnapshot, ReportSnapshot, RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
 use super::types::PollResult;
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, Solved, TaskRef, UpstreamId, Verdict};
 use crate::methods::{self, Method};
@@ -124,7 +124,7 @@ impl Facts {
             account_key: self.account.reveal().to_owned(),
             method: self.method.name.to_owned(),
             upstream: self.upstream.0,
-            native_id: self.native.as_ref().map(ToString::to_string),
+            native_id: self.native.as_ref().map(NativeIdSnapshot::from_native),
             pingback: self.pingback.as_deref().map(str::to_owned),
             state,
             report: match self.report {
@@ -170,7 +170,7 @@ impl Facts {
         Ok(Self {
             account,
             method,
-            native: snapshot.native_id.as_deref().map(NativeId::new),
+            native: snapshot.native_id.map(NativeIdSnapshot::into_native),
             pingback: snapshot.pingback.map(String::into_boxed_str),
             expires: origin.to_moment(snapshot.expires_unix_ms),
             state,

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
 pub use self::snapshot::{
-    FailureSnapshot, ReportSnapshot, RestoreError, SolvedSnapshot, StateSnapshot, TaskSnapshot, UnixOrigin,
+    FailureSnapshot, NativeIdSnapshot, ReportSnapshot, RestoreError, SolvedSnapshot, StateSnapshot, TaskSnapshot,
+    UnixOrigin,
 };
 pub use self::table::Table;
 pub use self::types::{
@@ -87,6 +88,11 @@ impl Ledger {
     /// Returns the members of a group; `None` if the task is not a group.
     pub fn members(&self, account: &Account, id: LegacyId) -> Option<Arc<[LegacyId]>> {
         self.table.members(account, id, self.clock.now())
+    }
+
+    /// Returns the native id of a task of this account, if the task exists and has one.
+    pub fn native_id(&self, account: &Account, id: LegacyId) -> Option<NativeId> {
+        self.table.native_id(account, id, self.clock.now())
     }
 
     /// Stores the URL at which the client of a task wants to receive the answer.

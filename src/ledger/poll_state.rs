@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use super::types::{Admit, FlightReceiver, Options, PollReply, PollResult, PollSource};
-use crate::domain::{Failure, Moment};
+use super::types::{Admit, FlightReceiver, Options, PollReply, PollResult};
+use crate::domain::Moment;
 
 /// The poll state of an open record.
 #[derive(Debug)]
@@ -15,8 +15,6 @@ pub(super) struct PollState {
     /// Moment of a client's last poll; [`NEVER`] before the first. Atomic, because a poll that is answered from memory
     /// writes it under a shared lock.
     last_poll: AtomicU64,
-    /// The failure to answer from memory, if the last flight returned one that concerns the client.
-    refusal: Option<Box<Failure>>,
     flight: Option<Box<Flight>>,
 }
 
@@ -34,7 +32,7 @@ const NEVER: u64 = u64::MAX;
 
 impl PollState {
     pub(super) fn new(fresh_until: Moment) -> Self {
-        Self { fresh_until, last_poll: AtomicU64::new(NEVER), refusal: None, flight: None }
+        Self { fresh_until, last_poll: AtomicU64::new(NEVER), flight: None }
     }
 
     /// Returns the number of requests that wait for the flight; `None` without a flight.
@@ -45,10 +43,7 @@ impl PollState {
     /// Fast path: replies without starting or joining a flight. Returns `None` if a flight may be needed.
     pub(super) fn try_answer(&self, now: Moment, options: &Options) -> Option<PollReply> {
         let reply = if self.flight.is_none() && now < self.fresh_until {
-            match self.refusal.as_deref() {
-                None => PollReply::NOT_READY,
-                Some(failure) => PollReply::Answer(Err(failure.clone()), PollSource::Hit),
-            }
+            PollReply::NOT_READY
         } else if self.flight.is_some() && self.may_be_stale(now, options) {
             PollReply::STALE
         } else {
@@ -81,7 +76,7 @@ impl PollState {
     /// new result with its next poll; a rare one waits for it.
     pub(super) fn may_be_stale(&self, now: Moment, options: &Options) -> bool {
         let stale_until = self.fresh_until.after_ms(options.stale_ms);
-        self.refusal.is_none() && now < stale_until && self.was_polled_recently(now, options)
+        now < stale_until && self.was_polled_recently(now, options)
     }
 
     fn was_polled_recently(&self, now: Moment, options: &Options) -> bool {
@@ -101,14 +96,10 @@ impl PollState {
     }
 
     /// Applies a result to the next polls. `next_poll` is the moment that the pacing chooses for the next flight.
-    /// Returns the moment at which that flight may start. A transient failure is not cached as an answer, but it
-    /// delays the next flight, so that clients do not set the rate at
-    /// which an upstream in trouble is polled.
+    /// Returns the moment at which that flight may start. A failure is never cached as an answer, because it is not
+    /// about the task, but it delays the next flight, so that clients do not set the rate at which an upstream in
+    /// trouble is polled.
     pub(super) fn update(&mut self, result: &PollResult, next_poll: Moment, now: Moment, options: &Options) -> Moment {
-        self.refusal = match result {
-            Ok(_) | Err(Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown) => None,
-            Err(failure) => Some(Box::new(failure.clone())),
-        };
         let pause_ms = if result.is_err() { options.trouble_ttl_ms } else { 0 };
         self.fresh_until = next_poll.max(now.after_ms(pause_ms));
         self.fresh_until

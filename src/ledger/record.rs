@@ -91,6 +91,10 @@ impl Record {
         Some(fresh_until)
     }
 
+    pub(super) fn native_id(&self) -> Option<NativeId> {
+        self.facts.native.clone()
+    }
+
     pub(super) fn pingback(&self) -> Option<&str> {
         self.facts.pingback.as_deref()
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Failure, LegacyId, Moment, Outcome, Solved};
+use crate::domain::{Failure, LegacyId, Moment, NativeId, Outcome, Solved};
 use crate::methods::{Method, Payload, Value};
 
 /// The Unix time at which the [clock](crate::clock) of this process started: converts between [`Moment`] and Unix
@@ -62,7 +62,7 @@ pub struct TaskSnapshot {
     /// Number of the upstream.
     pub upstream: u16,
     /// Id that the upstream knows, once it is known.
-    pub native_id: Option<String>,
+    pub native_id: Option<NativeIdSnapshot>,
     /// URL to notify of the answer.
     pub pingback: Option<String>,
     /// State of the task.
@@ -85,6 +85,29 @@ impl fmt::Debug for TaskSnapshot {
             .field("report", &self.report)
             .field("expires_unix_ms", &self.expires_unix_ms)
             .finish_non_exhaustive()
+    }
+}
+
+/// The upstream's id of a task, in the JSON type in which the upstream sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NativeIdSnapshot {
+    /// A number.
+    Number(u64),
+    /// A text.
+    Text(String),
+}
+
+impl NativeIdSnapshot {
+    pub(super) fn from_native(native: &NativeId) -> Self {
+        native.as_number().map_or_else(|| Self::Text(native.to_string()), Self::Number)
+    }
+
+    pub(super) fn into_native(self) -> NativeId {
+        match self {
+            Self::Number(number) => NativeId::from_number(number),
+            Self::Text(text) => NativeId::new(&text),
+        }
     }
 }
 

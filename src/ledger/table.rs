@@ -146,6 +146,11 @@ impl Table {
         self.lock_live(account, id, now)?.members()
     }
 
+    /// Returns the native id of a task of this account, if the task exists and has one.
+    pub fn native_id(&self, account: &Account, id: LegacyId, now: Moment) -> Option<NativeId> {
+        self.lock_live(account, id, now)?.native_id()
+    }
+
     /// Stores the URL at which the client of a task wants to receive the answer.
     pub fn set_pingback(&self, id: LegacyId, pingback: Box<str>) {
         self.update(id, |record| record.set_pingback(pingback));

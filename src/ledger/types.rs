@@ -12,7 +12,7 @@ use crate::domain::{Failure, LegacyId, Moment, Outcome, TaskRef};
 pub struct Options {
     /// Schedule of the upstream polls, which determines how long "not ready" is answered from memory.
     pub pacing: Pacing,
-    /// Pause after a failed flight before the next, and time for which a refused poll is answered from memory.
+    /// Pause after a failed flight before the next; polls are answered "not ready" from memory meanwhile.
     pub trouble_ttl_ms: u64,
     /// How long after a result stops being fresh a frequent client gets "not ready" at once, while a flight
     /// refreshes the record.
@@ -37,7 +37,8 @@ pub struct Options {
     pub followers_max: usize,
 }
 
-/// Result of a poll, whether from memory or from a flight.
+/// Result of a poll, whether from memory or from a flight. Of a flight, a failure is not about the task: it is a failed
+/// call, and the task stays open.
 pub type PollResult = Result<Outcome, Failure>;
 
 /// A receiver of a flight's result.

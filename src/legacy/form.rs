@@ -5,8 +5,10 @@
 //! is total: any bytes give a form or a failure, with work bounded by [`FormLimits`].
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value as Json;
 
 use super::limits::FormLimits;
@@ -43,7 +45,8 @@ impl<'i> Form<'i> {
     pub fn parse(inbound: &'i Inbound, limits: &FormLimits) -> (Self, Result<(), Failure>) {
         let mut form = Self::default();
         let mut result = parse_urlencoded(&inbound.query, limits.pairs_max, &mut form.query, "query");
-        if result.is_ok() && inbound.verb == Verb::Post && !inbound.body.is_empty() {
+        // PHP scripts send a nonsense content type beside an empty body.
+        if result.is_ok() && inbound.verb == Verb::Post && !inbound.body.trim_ascii().is_empty() {
             result = form.parse_body(inbound, limits.pairs_max - form.query.len());
         }
         (form, result)
@@ -52,14 +55,14 @@ impl<'i> Form<'i> {
     /// Returns the text of a parameter. The body takes precedence over the query, and the last of several over the
     /// first (PHP's order).
     ///
-    /// An empty text counts as present. `undefined`, which JavaScript clients send for an absent value, does not.
+    /// An empty text counts as present. `undefined` and `null`, which JavaScript clients send for an absent value, do not.
     pub fn get(&self, name: &str) -> Option<&str> {
         let last = |pairs: &'_ [Pair<'i>]| pairs.iter().rposition(|(key, _)| key == name);
         let pair = match last(&self.body) {
             Some(at) => self.body.get(at),
             None => last(&self.query).and_then(|at| self.query.get(at)),
         };
-        pair.map(|(_, text)| &**text).filter(|text| *text != "undefined")
+        pair.map(|(_, text)| &**text).filter(|text| !matches!(*text, "undefined" | "null"))
     }
 
     /// Returns the trimmed text of a parameter, unless it is empty.
@@ -137,9 +140,10 @@ impl<'i> Form<'i> {
     }
 
     /// Parses a JSON object. Numbers and booleans become the text that a form would hold (2captcha-javascript and
-    /// 2captcha-ruby send `"json":1`), nested values their JSON text, and null counts as absent.
+    /// 2captcha-ruby send `"json":1`), nested values their JSON text, and null counts as absent. A repeated member is a
+    /// repeated parameter.
     fn parse_json(&mut self, body: &[u8], pairs_max: usize) -> Result<(), Failure> {
-        let Ok(Json::Object(members)) = serde_json::from_slice(body) else {
+        let Ok(Members(members)) = serde_json::from_slice(body) else {
             return Err(Failure::Parameter("body"));
         };
         if members.len() > pairs_max {
@@ -156,6 +160,31 @@ impl<'i> Form<'i> {
             self.body.push((name.into(), text.into()));
         }
         Ok(())
+    }
+}
+
+/// The members of a JSON object, in their order. A JSON map would drop repeated ones.
+struct Members(Vec<(String, Json)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
@@ -210,6 +239,13 @@ mod tests {
         assert_eq!(form.get("json"), Some("1"));
         assert_eq!(form.get("x"), None);
         assert_eq!(form.get("data"), Some(r#"{"blob":"v"}"#));
+    }
+
+    #[test]
+    fn a_repeated_json_member_is_a_repeated_parameter() {
+        let form = form("application/json", "", r#"{"a":"1","b":"1","a":"2","b":1,"c":"1","c":null}"#);
+        assert!(form.has_conflict("a") && !form.has_conflict("b") && !form.has_conflict("c"));
+        assert_eq!((form.get("a"), form.get("c")), (Some("2"), Some("1")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Methods that are answered by positions on an image: where to click, which cells, how far to turn.
 //! Each has its own answer format (2captcha docs), which a function below the rows composes.
 
-use super::row::{DEFAULTS, Kind, Method, Param, Solution, optional, required, without_proxy};
+use super::row::{DEFAULTS, Kind, Method, PRESENT, Param, Solution, optional, required, without_proxy};
 use super::value::{Payload, Value};
 
 const IMAGE: Param = required(&["body", "file", "image"], "body", Kind::Image);
@@ -10,7 +10,7 @@ const PICTURE: Param = optional(&["imginstructions", "hintImg"], "imgInstruction
 const MIN_CLICKS: Param = optional(&["min_clicks"], "minClicks", Kind::Integer);
 const MAX_CLICKS: Param = optional(&["max_clicks"], "maxClicks", Kind::Integer);
 const CAN_NO_ANSWER: Param = optional(&["can_no_answer"], "canNoAnswer", Kind::Flag);
-const PREVIOUS_ID: Param = optional(&["previousID", "previous_id"], "previousId", Kind::Text);
+const PREVIOUS_ID: Param = optional(&["previousID", "previous_id"], "previousId", Kind::PreviousTask);
 
 pub(super) static ROWS: &[&Method] = &[
     &Method {
@@ -27,6 +27,8 @@ pub(super) static ROWS: &[&Method] = &[
         name: "grid",
         legacy: &["post", "base64"],
         when: &[("recaptcha", "1")],
+        // 2captcha's PHP, Java, Go and C++ libraries never send `recaptcha=1`.
+        also_when: &[("recaptcharows", PRESENT), ("recaptchacols", PRESENT)],
         task_type: without_proxy("GridTask"),
         params: &[
             IMAGE,
@@ -40,7 +42,7 @@ pub(super) static ROWS: &[&Method] = &[
             CAN_NO_ANSWER,
             optional(&["img_type"], "imgType", Kind::Text),
         ],
-        any_of: &[&["comment", "imgInstructions"]],
+        // The documents require an instruction, but the minimal examples of 2captcha's libraries send none.
         solution: Solution::Composed(grid),
         ..DEFAULTS
     },
@@ -59,7 +61,7 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: without_proxy("RotateTask"),
         params: &[
             required(&["file", "body"], "body", Kind::Images),
-            optional(&["angle"], "angle", Kind::Integer),
+            optional(&["angle"], "angle", Kind::Decimal),
             COMMENT,
             PICTURE,
         ],

@@ -95,7 +95,11 @@ pub(super) static ROWS: &[&Method] = &[
             optional(&["captcha_script"], "captchaScript", Kind::Text),
             USER_AGENT,
         ],
-        solution: Solution::Object(same_names!("captcha_voucher", "existing_token")),
+        // CapSolver and AnySolver send the cookie alone, which is what clients read from `existing_token`.
+        solution: Solution::Object(&[
+            ("captcha_voucher", &["captcha_voucher"]),
+            ("existing_token", &["existing_token", "aws-waf-token"]),
+        ]),
         certainty: Certainty::Inferred,
         ..DEFAULTS
     },

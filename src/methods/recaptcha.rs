@@ -1,6 +1,6 @@
 //! reCAPTCHA: v2, v2 Enterprise, v3 (plain and Enterprise).
 //!
-//! `version=v3` and `enterprise=1` select the row (2captcha docs). `RecaptchaV2TaskProxyless` is printed on uCaptcha's
+//! `version=v3`, and `enterprise=1` or `version=enterprise`, select the row (2captcha docs). `RecaptchaV2TaskProxyless` is printed on uCaptcha's
 //! createTask page; the others follow 2captcha's v2 spelling.
 
 use super::row::{
@@ -15,6 +15,8 @@ const DOMAIN: Param = optional(&["domain"], "apiDomain", Kind::Text);
 const INVISIBLE: Param = optional(&["invisible"], "isInvisible", Kind::Flag);
 /// 2captcha-javascript sends `data-s` as `datas`.
 const DATA_S: &[&str] = &["data-s", "datas"];
+/// 2captcha's test suites send it with v2 as well. Native name: that of v3.
+const ACTION: Param = optional(&["action"], "pageAction", Kind::Text);
 const TOKEN: Solution = Solution::Text(&["gRecaptchaResponse", "token"]);
 
 pub(super) static ROWS: &[&Method] = &[
@@ -47,12 +49,15 @@ pub(super) static ROWS: &[&Method] = &[
         name: "recaptcha_v2_enterprise",
         legacy: &["userrecaptcha"],
         when: &[("enterprise", "1")],
+        // rucaptcha by lorien.
+        also_when: &[("version", "enterprise")],
         task_type: optional_proxy("RecaptchaV2EnterpriseTaskProxyless", "RecaptchaV2EnterpriseTask"),
         params: &[
             PAGE_URL,
             GOOGLE_KEY,
             INVISIBLE,
             optional(DATA_S, "enterprisePayload.s", Kind::Text),
+            ACTION,
             DOMAIN,
             USER_AGENT,
             COOKIES,
@@ -71,6 +76,7 @@ pub(super) static ROWS: &[&Method] = &[
             GOOGLE_KEY,
             INVISIBLE,
             optional(DATA_S, "recaptchaDataSValue", Kind::Text),
+            ACTION,
             DOMAIN,
             USER_AGENT,
             COOKIES,

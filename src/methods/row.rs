@@ -11,6 +11,8 @@ pub struct Method {
     pub legacy: &'static [&'static str],
     /// Other parameters that must have these values. The first row that matches wins.
     pub when: &'static [(&'static str, &'static str)],
+    /// Conditions each of which selects this row as well, without those of `when`.
+    pub also_when: &'static [(&'static str, &'static str)],
     /// Native `task.type`.
     pub task_type: TaskType,
     /// Parameters, in the order in which they are written upstream.
@@ -73,9 +75,9 @@ pub enum Kind {
     Text,
     /// A boolean, see [`is_true`](super::value::is_true).
     Flag,
-    /// A whole number.
+    /// A whole number; `4.0` is one (2captcha-java writes every number as a double).
     Integer,
-    /// A decimal number.
+    /// A decimal number. Whole ones are written without a decimal point.
     Decimal,
     /// The page with the captcha: an absolute http(s) URL.
     PageUrl,
@@ -99,6 +101,9 @@ pub enum Kind {
     ImageList,
     /// Several images in one list, sent as a JSON array of base64 texts, or as `name[]` or `name[0]`.
     ImageArray,
+    /// The legacy id of an earlier task of the same account, written upstream as its native id. 0 means none (2captcha's
+    /// C#, Go, Java and PHP examples), and so does an id that the ledger does not know.
+    PreviousTask,
     /// An audio file, sent as a file part or as base64 text.
     Audio,
 }
@@ -125,11 +130,15 @@ pub enum Solution {
     Composed(fn(&Value) -> Option<Payload>),
 }
 
+/// In a condition, matches any text but an empty one and 0.
+pub(super) const PRESENT: &str = "*";
+
 /// Defaults for the fields that a row omits.
 pub(super) const DEFAULTS: Method = Method {
     name: "",
     legacy: &[],
     when: &[],
+    also_when: &[],
     task_type: TaskType { proxyless: None, proxied: None },
     params: &[],
     any_of: &[],

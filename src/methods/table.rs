@@ -1,6 +1,6 @@
 //! All rows in order, and the look-up of the row that a submit selects.
 
-use super::row::Method;
+use super::row::{Method, PRESENT};
 use super::value::is_true;
 use super::{clicks, image, puzzle, recaptcha, token};
 
@@ -27,8 +27,9 @@ impl Table {
 
     /// Finds the row that a submit selects, given its `method=` and a look-up of its other parameters.
     pub fn find<'a>(&self, legacy: &str, get: impl Fn(&str) -> Option<&'a str>) -> Option<&'static Method> {
-        let is_met = |(name, expected): &(&str, &str)| get(name).is_some_and(|text| is_match(expected, text));
-        self.rows.iter().find(|row| row.legacy.contains(&legacy) && row.when.iter().all(is_met)).copied()
+        let is_met = |(name, expected): &(&str, &str)| get(name).is_some_and(|text| is_match(expected, text.trim()));
+        let is_selected = |row: &Method| row.when.iter().all(is_met) || row.also_when.iter().any(is_met);
+        self.rows.iter().find(|row| row.legacy.contains(&legacy) && is_selected(row)).copied()
     }
 
     /// Replaces the row of the same name.
@@ -39,9 +40,12 @@ impl Table {
     }
 }
 
-/// Whether a text meets a condition of a row: `1` matches any spelling of true, any other text matches itself, in any
-/// case.
+/// Whether a text meets a condition of a row: `1` matches any spelling of true, [`PRESENT`] any text but an empty one
+/// and 0, any other text matches itself, in any case.
 fn is_match(expected: &str, text: &str) -> bool {
+    if expected == PRESENT {
+        return !text.is_empty() && text.parse::<f64>() != Ok(0.0);
+    }
     text.eq_ignore_ascii_case(expected) || (expected == "1" && is_true(text))
 }
 

@@ -3,7 +3,7 @@
 //! Native names are 2captcha's v2 names; uCaptcha's documents name few of these methods.
 
 use super::row::{
-    Certainty, DEFAULTS, Kind, Method, Need, PAGE_URL, Param, SITE_KEY, Solution, USER_AGENT, optional, optional_proxy,
+    Certainty, DEFAULTS, Kind, Method, PAGE_URL, Param, SITE_KEY, Solution, USER_AGENT, optional, optional_proxy,
     required, with_proxy, without_proxy,
 };
 
@@ -197,15 +197,15 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: optional_proxy("AlibabaTaskProxyless", "AlibabaTask"),
         params: &[
             PAGE_URL,
-            // 2captcha-go sends the native spelling.
+            // 2captcha's libraries send the native spellings as well.
             required(&["scene_id", "sceneId"], "sceneId", Kind::Text),
             required(&["prefix"], "prefix", Kind::Text),
-            optional(&["user_id"], "userId", Kind::Text),
-            optional(&["user_user_id"], "userUserId", Kind::Text),
-            optional(&["verify_type"], "verifyType", Kind::Text),
+            optional(&["user_id", "userId"], "userId", Kind::Text),
+            optional(&["user_user_id", "userUserId"], "userUserId", Kind::Text),
+            optional(&["verify_type", "verifyType"], "verifyType", Kind::Text),
             optional(&["region"], "region", Kind::Text),
-            optional(&["user_certify_id"], "userCertifyId", Kind::Text),
-            optional(&["api_get_lib"], "apiGetLib", Kind::Text),
+            optional(&["user_certify_id", "userCertifyId"], "userCertifyId", Kind::Text),
+            optional(&["api_get_lib", "apiGetLib"], "apiGetLib", Kind::Text),
             USER_AGENT,
         ],
         ..DEFAULTS
@@ -216,7 +216,7 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: optional_proxy("HuntTaskProxyless", "HuntTask"),
         params: &[
             PAGE_URL,
-            required(&["api_get_lib"], "apiGetLib", Kind::Text),
+            required(&["api_get_lib", "apiGetLib"], "apiGetLib", Kind::Text),
             optional(&["data"], "data", Kind::Text),
             USER_AGENT,
         ],
@@ -229,8 +229,8 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: with_proxy("TspdTask"),
         params: &[
             PAGE_URL,
-            required(&["tspd_cookie"], "tspdCookie", Kind::Text),
-            required(&["html_page_base64"], "htmlPageBase64", Kind::Text),
+            required(&["tspd_cookie", "tspdcookie"], "tspdCookie", Kind::Text),
+            required(&["html_page_base64", "htmlPageBase64"], "htmlPageBase64", Kind::Text),
             USER_AGENT,
         ],
         solution: Solution::Text(&["cookies", "cookie", "token"]),
@@ -263,7 +263,8 @@ pub(super) static ROWS: &[&Method] = &[
         task_type: without_proxy("AudioTask"),
         params: &[
             required(&["body", "file"], "body", Kind::Audio),
-            Param { legacy: &["lang"], native: "lang", kind: Kind::Text, need: Need::Required },
+            // The documents require it, but the minimal examples of 2captcha's libraries send none.
+            optional(&["lang"], "lang", Kind::Text),
         ],
         solution: Solution::Text(&["text"]),
         ..DEFAULTS

@@ -98,9 +98,10 @@ pub fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Whether a text is one of the spellings of true that clients send for a flag. Any other text is false.
+/// Whether a text is one of the spellings of true that clients send for a flag. Any other text is false. 2captcha-java
+/// writes every number as a double.
 pub fn is_true(text: &str) -> bool {
-    ["1", "true", "yes", "on"].iter().any(|spelling| text.eq_ignore_ascii_case(spelling))
+    ["1", "1.0", "true", "yes", "on"].iter().any(|spelling| text.eq_ignore_ascii_case(spelling))
 }
 
 /// An answer, in the forms that the text and the JSON notation need.

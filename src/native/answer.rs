@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 
-use super::codes;
+use super::codes::{self, MaskedCause, PollError};
 use super::rate::Rate;
 use crate::domain::{CreatedTask, Failure, NativeId, Outcome, Solved};
 use crate::methods::{Method, Payload, Solution, Value};
@@ -35,6 +35,15 @@ impl Answer {
 /// Longest accepted native id, in bytes. A UUID has 36.
 const NATIVE_ID_BYTES_MAX: usize = 128;
 
+/// An answer to a poll that says nothing about its task. The task stays open, and the poll reads as not ready.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Masked {
+    /// Why.
+    pub cause: MaskedCause,
+    /// The failure of the call, which may concern the account.
+    pub failure: Failure,
+}
+
 /// Parses the answer to `createTask`.
 ///
 /// # Errors
@@ -51,8 +60,7 @@ pub fn parse_created_task(answer: &Answer, method: &Method) -> Result<CreatedTas
         }
         other => other.map_err(|failure| for_method(failure, method))?,
     };
-    let native = members.get("taskId").and_then(scalar_text);
-    let native = native.filter(|id| (1..=NATIVE_ID_BYTES_MAX).contains(&id.len())).map(|id| NativeId::new(&id));
+    let native = members.get("taskId").and_then(native_id);
     let outcome = parse_outcome(&members, method).ok().filter(|outcome| *outcome != Outcome::NotReady);
     if native.is_none() && outcome.is_none() {
         return Err(Failure::OutcomeUnknown);
@@ -60,26 +68,47 @@ pub fn parse_created_task(answer: &Answer, method: &Method) -> Result<CreatedTas
     Ok(CreatedTask { native, outcome })
 }
 
-/// Parses the answer to `getTaskResult`.
+/// Parses the answer to `getTaskResult`. Given the task's native id, checks that the answer carries no other. Both a
+/// failed task and a refusal that is about the task are outcomes.
 ///
 /// # Errors
-/// The upstream's refusal of the request; [`Failure::Unavailable`] or [`Failure::NotSent`] if the call failed.
-pub fn parse_task_result(answer: &Answer, method: &Method) -> Result<Outcome, Failure> {
-    let members = parse_envelope(answer).map_err(|failure| match failure {
-        // A provider already has the task, so this code describes the request: it is refused because of load.
-        Failure::NoProviders => Failure::NotSent,
-        failure => for_method(failure, method),
-    })?;
-    parse_outcome(&members, method)
+/// [`Masked`] if the answer says nothing about the task.
+pub fn parse_task_result(answer: &Answer, method: &Method, native: Option<&NativeId>) -> Result<Outcome, Masked> {
+    let unusable = || {
+        let cause = if answer.status == 429 { MaskedCause::Load } else { MaskedCause::Unusable };
+        Masked { cause, failure: unusable_failure(answer) }
+    };
+    let members = parse_members(answer).ok_or_else(unusable)?;
+    if native.is_some_and(|native| is_about_another_task(&members, native)) {
+        return Err(Masked { cause: MaskedCause::OtherTask, failure: Failure::Unavailable });
+    }
+    let error = match check_envelope(&members, answer.status) {
+        Ok(()) => return parse_outcome(&members, method).map_err(|()| unusable()),
+        Err(Refusal::Unusable) => return Err(unusable()),
+        Err(Refusal::Code(code)) => codes::from_poll_error(Some(&code), answer.status),
+        Err(Refusal::NoCode) => codes::from_poll_error(None, answer.status),
+    };
+    match error {
+        PollError::Final(failure) => Ok(Outcome::Failed(for_method(failure, method))),
+        PollError::Pending => Ok(Outcome::NotReady),
+        PollError::Masked(cause, failure) => Err(Masked { cause, failure }),
+    }
 }
 
-/// Parses the answer to `getBalance`: USD, as a number or as text.
+/// Parses the answer to `getBalance`: USD, as a number or as text. A debt reads as zero, because clients compare the
+/// balance with a price, and some expect digits only.
 ///
 /// # Errors
-/// Same as [`parse_task_result`].
+/// The upstream's refusal; [`Failure::Unavailable`] or [`Failure::NotSent`] if the call failed.
 pub fn parse_balance(answer: &Answer) -> Result<f64, Failure> {
+    /// Above any account, in any currency or points.
+    const BALANCE_MAX: f64 = 1e12;
     let text = parse_envelope(answer)?.get("balance").and_then(scalar_text).ok_or(Failure::Unavailable)?;
-    text.trim().parse().ok().filter(|money: &f64| money.is_finite()).ok_or(Failure::Unavailable)
+    let money: f64 = text.trim().parse().map_err(|_| Failure::Unavailable)?;
+    if !money.is_finite() || money.abs() > BALANCE_MAX {
+        return Err(Failure::Unavailable);
+    }
+    Ok(if money > 0.0 { money } else { 0.0 })
 }
 
 /// Parses the answer to `feedbackTask`.
@@ -94,23 +123,77 @@ pub fn parse_feedback(answer: &Answer) -> Result<(), Failure> {
     }
 }
 
+/// Why an answer is not a successful one.
+enum Refusal {
+    /// An error with this code.
+    Code(String),
+    /// An error without a code.
+    NoCode,
+    /// Neither a success nor an error.
+    Unusable,
+}
+
 /// Returns the members of a successful answer, or the failure of any other.
 fn parse_envelope(answer: &Answer) -> Result<Map<String, Json>, Failure> {
-    let unusable = || if answer.status == 429 { Failure::NotSent } else { Failure::Unavailable };
+    let members = parse_members(answer).ok_or_else(|| unusable_failure(answer))?;
+    match check_envelope(&members, answer.status) {
+        Ok(()) => Ok(members),
+        Err(Refusal::Code(code)) => Err(codes::from_error_code(&code, answer.status)),
+        Err(Refusal::NoCode) => Err(codes::from_status(answer.status)),
+        Err(Refusal::Unusable) => Err(unusable_failure(answer)),
+    }
+}
+
+fn unusable_failure(answer: &Answer) -> Failure {
+    if answer.status == 429 { Failure::NotSent } else { Failure::Unavailable }
+}
+
+fn parse_members(answer: &Answer) -> Option<Map<String, Json>> {
     // JSON allows no byte-order mark, but one is harmless.
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
-    let Ok(Json::Object(members)) = serde_json::from_slice(body) else {
-        return Err(unusable());
-    };
-    let error_id: Option<f64> = members.get("errorId").and_then(scalar_text).and_then(|text| text.trim().parse().ok());
-    match (error_id, members.get("errorCode").and_then(scalar_text)) {
-        (Some(0.0), _) if answer.status < 400 => Ok(members),
-        (Some(0.0), _) => Err(unusable()),
-        (_, Some(code)) => Err(codes::from_error_code(&code, answer.status)),
-        // An error without a code.
-        (Some(_), None) if answer.status < 500 => Err(codes::from_status(answer.status)),
-        _ => Err(unusable()),
+    match serde_json::from_slice(body) {
+        Ok(Json::Object(members)) => Some(members),
+        _ => None,
     }
+}
+
+/// Decides by `errorId`, then by `errorCode`, then by the HTTP status. A code that is null or empty counts as absent:
+/// CapMonster, EZ-Captcha and YesCaptcha send one with every success.
+fn check_envelope(members: &Map<String, Json>, status: u16) -> Result<(), Refusal> {
+    let error_id: Option<f64> = members.get("errorId").and_then(scalar_text).and_then(|text| text.trim().parse().ok());
+    let code = members.get("errorCode").and_then(scalar_text).filter(|code| !code.trim().is_empty());
+    match (error_id, code) {
+        (Some(0.0), _) if status < 400 => Ok(()),
+        (Some(0.0), _) => Err(Refusal::Unusable),
+        (_, Some(code)) => Err(Refusal::Code(code)),
+        (Some(_), None) if status < 500 => Err(Refusal::NoCode),
+        // A service without `errorId`, whose answer has the members of a success.
+        (None, None) if status < 400 && ["status", "taskId", "balance"].iter().any(|name| has_value(members, name)) => {
+            Ok(())
+        }
+        _ => Err(Refusal::Unusable),
+    }
+}
+
+fn has_value(members: &Map<String, Json>, name: &str) -> bool {
+    members.get(name).is_some_and(|value| !value.is_null())
+}
+
+/// Returns an id in the upstream's spelling and JSON type: 2captcha and CapMonster send numbers. A number that is not
+/// a positive integer is no id; CapMonster sends 0 beside an error.
+fn native_id(value: &Json) -> Option<NativeId> {
+    match value {
+        Json::String(id) => (1..=NATIVE_ID_BYTES_MAX).contains(&id.len()).then(|| NativeId::new(id)),
+        Json::Number(number) => number.as_u64().filter(|number| *number > 0).map(NativeId::from_number),
+        _ => None,
+    }
+}
+
+/// Whether an answer carries the id of another task. The JSON type and the case of the letters may differ.
+fn is_about_another_task(members: &Map<String, Json>, native: &NativeId) -> bool {
+    let answered = members.get("taskId").and_then(native_id);
+    answered
+        .is_some_and(|answered| answered != *native && !answered.to_string().eq_ignore_ascii_case(&native.to_string()))
 }
 
 /// Adapts a failure to the method: only reCAPTCHA has codes for a bad site key. For other methods it is a parameter
@@ -119,36 +202,45 @@ fn for_method(failure: Failure, method: &Method) -> Failure {
     if failure == Failure::SiteKey && !method.has_google_key() { Failure::Parameters } else { failure }
 }
 
-fn parse_outcome(members: &Map<String, Json>, method: &Method) -> Result<Outcome, Failure> {
+/// # Errors
+/// `()` if the answer cannot be interpreted.
+fn parse_outcome(members: &Map<String, Json>, method: &Method) -> Result<Outcome, ()> {
     match members.get("status").and_then(Json::as_str) {
-        Some("idle" | "processing") => Ok(Outcome::NotReady),
-        Some("ready") => parse_solved(members, method).map(|solved| Outcome::Solved(Arc::new(solved))),
+        // NextCaptcha sends `pending`.
+        Some("idle" | "pending" | "processing") => Ok(Outcome::NotReady),
+        Some("ready") => match parse_solved(members, method) {
+            Some(solved) => Ok(Outcome::Solved(Arc::new(solved))),
+            None => Err(()),
+        },
         Some("failed") => {
             let code = members.get("errorCode").and_then(scalar_text).unwrap_or_default();
+            if codes::is_pending(&code) {
+                return Ok(Outcome::NotReady);
+            }
             Ok(Outcome::Failed(for_method(codes::from_failed_task(&code), method)))
         }
-        _ => Err(Failure::Unavailable),
+        _ => Err(()),
     }
 }
 
 /// Parses a ready task. Without a usable solution the call counts as failed, because a client that polls again loses
 /// nothing.
-fn parse_solved(members: &Map<String, Json>, method: &Method) -> Result<Solved, Failure> {
+fn parse_solved(members: &Map<String, Json>, method: &Method) -> Option<Solved> {
     let solution = match members.get("solution") {
         Some(solution @ Json::Object(members)) if !members.is_empty() => to_value(solution),
-        _ => return Err(Failure::Unavailable),
+        _ => return None,
     };
     let payload = extract_payload(&solution, method.solution);
     if payload == Payload::Text(String::new()) {
-        return Err(Failure::Unavailable);
+        return None;
     }
     let extras = method.extras.iter().filter_map(|(native, legacy)| {
         let text = solution.get(native).and_then(Value::scalar)?;
         Some((*legacy, text.to_owned()))
     });
-    let cost = members.get("cost").and_then(scalar_text).and_then(|text| decimal(&text));
+    let cost = members.get("cost").and_then(scalar_text).and_then(|text| price(&text));
     let took_ms = members.get("solveTime").and_then(Json::as_u64);
-    Ok(Solved { extras: extras.collect(), payload, cost, took_ms })
+    Some(Solved { extras: extras.collect(), payload, cost, took_ms })
 }
 
 /// Extracts the answer as the row defines. Returns the whole solution if that yields nothing.
@@ -173,7 +265,7 @@ fn extract_payload(solution: &Value, rule: Solution) -> Payload {
 }
 
 /// Keys to try for a text answer if the row's keys are absent. Seen with services of this kind.
-const FALLBACK_KEYS: &[&str] = &["gRecaptchaResponse", "token", "text", "cookie", "answer", "code"];
+const FALLBACK_KEYS: &[&str] = &["gRecaptchaResponse", "token", "text", "cookie", "answer", "code", "aws-waf-token"];
 
 /// Returns a string, or a number as text: services of this kind send one where the other is documented.
 fn scalar_text(value: &Json) -> Option<String> {
@@ -184,10 +276,14 @@ fn scalar_text(value: &Json) -> Option<String> {
     }
 }
 
-/// Normalises a number to decimal text without an exponent and without trailing zeros.
-fn decimal(text: &str) -> Option<String> {
+/// Normalises a price in USD: decimal text without an exponent and without trailing zeros, rounded to eight decimals.
+/// Returns `None` for a number that is no price: negative, or above any task's.
+fn price(text: &str) -> Option<String> {
+    const PRICE_MAX: f64 = 1e6;
     let number: f64 = text.trim().parse().ok()?;
-    number.is_finite().then(|| number.to_string())
+    // A zero may be negative.
+    let rounded = (number * 1e8).round() / 1e8 + 0.0;
+    (0.0..=PRICE_MAX).contains(&rounded).then(|| rounded.to_string())
 }
 
 fn to_value(json: &Json) -> Value {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
-use crate::domain::{Account, Task, TaskRef, Verdict};
+use crate::domain::{Account, NativeId, Task, TaskRef, Verdict};
 use crate::methods::Value;
 
 /// The native endpoints that the gateway uses.
@@ -96,7 +96,7 @@ pub fn create_task(account: &Account, task: &Task) -> Call {
 
 /// Builds `getTaskResult`.
 pub fn get_task_result(task: &TaskRef) -> Call {
-    let body = json!({ "clientKey": task.account.reveal(), "taskId": task.native.to_string() });
+    let body = json!({ "clientKey": task.account.reveal(), "taskId": id_to_json(&task.native) });
     Call::new(Endpoint::GetTaskResult, &body)
 }
 
@@ -113,10 +113,22 @@ pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
     };
     let body = json!({
         "clientKey": task.account.reveal(),
-        "taskId": task.native.to_string(),
+        "taskId": id_to_json(&task.native),
         "result": { "invalid": invalid, "message": message },
     });
     Call::new(Endpoint::FeedbackTask, &body)
+}
+
+/// Returns an id as the value of a field, in the type in which the upstream sent it.
+pub fn id_to_value(native: &NativeId) -> Value {
+    match native.as_number() {
+        Some(number) => Value::Number(number.to_string()),
+        None => Value::Text(native.to_string()),
+    }
+}
+
+fn id_to_json(native: &NativeId) -> Json {
+    to_json(&id_to_value(native))
 }
 
 /// Inserts a value at a dotted path. Creates the records on the path.

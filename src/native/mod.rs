@@ -10,4 +10,5 @@ mod rate;
 
 pub use answer::Answer;
 pub use call::{Call, Endpoint};
+pub use codes::MaskedCause;
 pub use rate::Rate;

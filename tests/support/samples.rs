@@ -40,7 +40,7 @@ fn sample(kind: Kind) -> String {
         Kind::PageUrl | Kind::Url => "https://example.com/".to_owned(),
         Kind::Image | Kind::Images | Kind::ImageList | Kind::Audio => png_base64(),
         Kind::ImageArray => format!(r#"["{}"]"#, png_base64()),
-        Kind::Integer | Kind::Decimal | Kind::Flag => "1".to_owned(),
+        Kind::Integer | Kind::Decimal | Kind::Flag | Kind::PreviousTask => "1".to_owned(),
         Kind::Text | Kind::GoogleKey | Kind::Cookies | Kind::Host | Kind::Record => "sample".to_owned(),
     }
 }

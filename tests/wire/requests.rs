@@ -72,6 +72,36 @@ async fn old_half_closed_pipelined_and_chunked_requests_are_answered() {
     process.stop().await;
 }
 
+/// `CaptchaSharp` sends `Host: 2captcha.com` to whatever address it is configured with.
+#[tokio::test]
+async fn the_host_header_decides_nothing() {
+    let mut process = Process::start("run", &sandbox(&[])).await;
+    let admin = process.admin.expect("admin");
+    let requests = [
+        (process.http, "GET /res.php?key=K&action=get&id=1 HTTP/1.1", ""),
+        (process.http, "POST /res.php HTTP/1.1", "key=K&action=get&id=1"),
+        (process.http, "POST /res.php?action=get&id=1 HTTP/1.0", "key=K"),
+        (process.http, "GET /other HTTP/1.1", ""),
+        (admin, "GET /livez HTTP/1.1", ""),
+        (admin, "GET /res.php?key=K HTTP/1.1", ""),
+    ];
+    for (address, request_line, body) in requests {
+        let mut responses = Vec::new();
+        for host in [&address.to_string(), "2captcha.com", "rucaptcha.com:443", "127.0.0.1:9090"] {
+            let request = format!(
+                "{request_line}\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let response = send_raw(address, request.as_bytes()).await.expect("a response");
+            let lines = response.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:"));
+            responses.push(lines.collect::<Vec<_>>().join("\n"));
+        }
+        assert!(responses[0].starts_with("HTTP/1."), "{responses:?}");
+        assert!(responses.iter().all(|response| *response == responses[0]), "{request_line}: {responses:#?}");
+    }
+    process.stop().await;
+}
+
 #[tokio::test]
 async fn requests_without_headers_are_answered() {
     let mut process = Process::start("run", &sandbox(&[])).await;

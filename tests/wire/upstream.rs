@@ -102,6 +102,56 @@ async fn unusual_upstream_responses_are_read_and_malformed_ones_count_as_failure
     process.stop().await;
 }
 
+/// The metric counts what the client does not see. A failed task counts as none, and neither does a call that got no
+/// answer, which has a metric of its own.
+#[tokio::test]
+async fn errors_that_are_not_about_the_task_are_counted_by_cause() {
+    let mut upstream = UpstreamServer::start().await;
+    let at_once = environment(&[
+        ("CAPGATE_LEDGER_TROUBLE_TTL_MS", "0"),
+        ("CAPGATE_LEDGER_STALE_MS", "0"),
+        ("CAPGATE_LEDGER_POLL_INTERVAL_MIN_MS", "0"),
+        ("CAPGATE_LEDGER_POLL_INTERVAL_MAX_MS", "0"),
+        ("CAPGATE_LEDGER_RECENT_MS", "0"),
+        ("CAPGATE_UPSTREAM_PAUSE_MS", "0"),
+        ("CAPGATE_UPSTREAM_REFUSED_TTL_MS", "0"),
+    ]);
+    let mut process = Process::start("run", &[vec![upstream.setting()], at_once].concat()).await;
+    let address = process.http;
+    let target = format!("/res.php?key=K&action=get&id={}", upstream.submit(address).await);
+    let status = |status: u16, body: &str| UpstreamReply::Response { status, body: body.into() };
+    let cases = [
+        ("key", status(401, r#"{"errorId":1,"errorCode":"ERROR_KEY_DOES_NOT_EXIST"}"#)),
+        ("balance", status(402, r#"{"errorId":1,"errorCode":"ERROR_ZERO_BALANCE"}"#)),
+        ("address", status(200, r#"{"errorId":1,"errorCode":"IP_BANNED"}"#)),
+        ("load", status(429, "slow down")),
+        ("service", status(200, r#"{"errorId":1,"errorCode":"MAINTENANCE"}"#)),
+        ("request", status(400, r#"{"errorId":1,"errorCode":"ERROR_BAD_PARAMETERS"}"#)),
+        ("unknown_code", status(400, r#"{"errorId":1}"#)),
+        ("other_task", status(200, r#"{"errorId":0,"status":"ready","taskId":"x","solution":{"token":"X"}}"#)),
+        ("unusable", status(502, "<html>")),
+    ];
+    let mut expected = Vec::new();
+    let failed = status(200, r#"{"errorId":12,"errorCode":"ERROR_CAPTCHA_UNSOLVABLE"}"#);
+    for (cause, reply) in cases.into_iter().chain([("", failed)]) {
+        let target = target.clone();
+        let response = tokio::spawn(async move { get(address, &target).await });
+        upstream.reply_to("/getTaskResult", reply).await;
+        let body = String::from_utf8(response.await.expect("no panic").body).expect("UTF-8");
+        if cause.is_empty() {
+            assert_eq!(body, "ERROR_CAPTCHA_UNSOLVABLE");
+        } else {
+            assert_eq!(body, "CAPCHA_NOT_READY", "{cause}");
+            expected.push(format!("capgate_masked_polls_total{{cause=\"{cause}\"}} 1\n"));
+        }
+    }
+    let metrics = process.metrics().await;
+    for series in expected {
+        assert!(metrics.contains(&series), "{series}: {metrics}");
+    }
+    process.stop().await;
+}
+
 /// The counters prove that all clients wait and that the upstream gets one call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_polls_of_one_task_share_one_upstream_call() {

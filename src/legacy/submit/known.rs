@@ -36,5 +36,5 @@ pub(in crate::legacy) fn is_known_parameter(method: &Method, name: &str) -> bool
     COMMON.contains(&name)
         || is_numbered_file
         || method.params.iter().any(|param| param.legacy.contains(&name))
-        || method.when.iter().any(|(known, _)| *known == name)
+        || method.when.iter().chain(method.also_when).any(|(known, _)| *known == name)
 }

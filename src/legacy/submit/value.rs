@@ -19,6 +19,7 @@ pub(super) fn decode_value(form: &Form, param: &Param, limits: &SubmitLimits) ->
         Kind::ImageList => return image_list(form, param, limits.image_bytes_max).map(Some),
         Kind::ImageArray => return image_array(form, param, limits.image_bytes_max).map(Some),
         Kind::Record => return Ok(record(form, param)),
+        Kind::PreviousTask => return Ok(previous_task(form, param)),
         _ => {}
     }
     if param.kind == Kind::Audio
@@ -43,13 +44,16 @@ fn parse_text(param: &Param, text: &str) -> Result<Value, Failure> {
     let malformed = || Failure::Parameter(first_name(param));
     Ok(match param.kind {
         Kind::Flag => Value::Flag(methods::is_true(text)),
-        Kind::Integer => Value::Number(text.parse::<i32>().map_err(|_| malformed())?.to_string()),
+        Kind::Integer => Value::Number(parse_integer(text).ok_or_else(malformed)?.to_string()),
         Kind::Decimal => {
+            /// Above any angle or score. Bounds the digits.
+            const DECIMAL_MAX: f64 = 1e6;
             let number: f64 = text.parse().map_err(|_| malformed())?;
-            if !number.is_finite() {
+            if !number.is_finite() || number.abs() > DECIMAL_MAX {
                 return Err(malformed());
             }
-            Value::Number(number.to_string())
+            // A zero may be negative.
+            Value::Number((number + 0.0).to_string())
         }
         Kind::PageUrl => Value::Text(http_url(text).ok_or(Failure::PageUrl)?),
         Kind::Url => Value::Text(http_url(text).ok_or_else(malformed)?),
@@ -63,10 +67,32 @@ fn parse_text(param: &Param, text: &str) -> Result<Value, Failure> {
         }
         Kind::Cookies => Value::Text(parse_cookies(text).ok_or_else(malformed)?),
         Kind::Audio => audio(&base64::decode(text)?)?,
-        Kind::Text | Kind::Image | Kind::Images | Kind::ImageList | Kind::ImageArray | Kind::Record => {
-            Value::Text(text.to_owned())
-        }
+        Kind::Text
+        | Kind::Image
+        | Kind::Images
+        | Kind::ImageList
+        | Kind::ImageArray
+        | Kind::Record
+        | Kind::PreviousTask => Value::Text(text.to_owned()),
     })
+}
+
+/// Parses a whole number, also with a decimal point and zeros only: 2captcha-java writes every number as a double.
+fn parse_integer(text: &str) -> Option<i32> {
+    without_fraction(text)?.parse().ok()
+}
+
+/// Returns the digits before a decimal point, if only zeros follow it.
+fn without_fraction(text: &str) -> Option<&str> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    fraction.bytes().all(|digit| digit == b'0').then_some(whole)
+}
+
+/// Returns the legacy id of an earlier task, which the gateway replaces by the native one. `None` for 0, and for a text
+/// that is no id: the id is only a hint to the worker (2captcha docs).
+fn previous_task(form: &Form, param: &Param) -> Option<Value> {
+    let id: u64 = without_fraction(form.first_non_empty(param.legacy)?)?.parse().ok()?;
+    (id != 0).then(|| Value::Number(id.to_string()))
 }
 
 /// Returns `name[member]=…` as JSON text, or the text that the client sent.
