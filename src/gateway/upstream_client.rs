@@ -54,10 +54,9 @@ impl UpstreamClient {
         let started = Instant::now();
         let span = tracing::info_span!("upstream_call", endpoint = endpoint.label());
         let sent = self.upstream.send(call).instrument(span).await;
-        drop(permit);
         let (result, label) = match &sent {
             Ok(answer) => {
-                self.budget.observe(&answer.rate, answer.status == 429, self.clock.now());
+                permit.observe(&answer.rate, answer.status == 429, self.clock.now());
                 let result = parse(answer);
                 let label = match &result {
                     Ok(_) => CallResult::Ok,
@@ -68,6 +67,7 @@ impl UpstreamClient {
                 (result, label)
             }
             Err(error) => {
+                drop(permit);
                 let failure = if !error.sent {
                     Failure::NotSent
                 } else if endpoint.is_idempotent() {
