@@ -13,6 +13,7 @@
 mod account;
 mod address;
 mod class;
+mod new_keys;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use self::account::{AccountUsage, WINDOW_MS};
 use self::address::Address;
 pub use self::class::{Class, Denied};
+pub use self::new_keys::{Admission, Attempt, NewKeys, NewKeysOptions, Wake, Woken};
 use crate::domain::{Account, Moment};
 use crate::native::Rate;
 use crate::telemetry::metrics::MetricsRegistry;
