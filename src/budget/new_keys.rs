@@ -11,7 +11,7 @@
 //! before is never among them. Sans-I/O: the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use crate::domain::{Account, Moment};
 
@@ -37,9 +37,9 @@ const RETURN_MS: u64 = 1_000;
 /// the upstream may solve an image within the call.
 const SAME_KEY_WAIT_MS: u64 = 1_000;
 /// Most calls that wait. Each may hold the body of a submit.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 512;
 /// Most calls of one key that wait.
-const WAITING_PER_KEY_MAX: usize = 16;
+const WAITING_PER_KEY_MAX: usize = 64;
 /// Most keys in each of the two generations of [`SeenKeys`]. Together they take 10 MB at most.
 const SEEN_MAX: usize = 131_072;
 
@@ -260,7 +260,7 @@ impl<W> NewKeys<W> {
 /// When keys were first seen. Keeps hashes only; two keys with the same hash share a moment, which does no harm.
 #[derive(Debug, Default)]
 struct SeenKeys {
-    hasher: RandomState,
+    hasher: BuildHasherDefault<DefaultHasher>,
     current: HashMap<u64, Moment>,
     previous: HashMap<u64, Moment>,
 }
@@ -456,10 +456,10 @@ mod tests {
         let attempt = Attempt { account: &one, was_refused: false, deadline: Some(Moment(5_000)) };
         let mut begin = |number| keys.begin(attempt, number, Moment(0), &mut Vec::new());
         assert_eq!(begin(0), Admission::Slot { is_calm: true });
-        assert!((1..=16).all(|number| begin(number) == Admission::Waiting));
-        assert_eq!(begin(17), Admission::Denied, "one key must not fill the queue");
+        assert!((1..=64).all(|number| begin(number) == Admission::Waiting));
+        assert_eq!(begin(65), Admission::Denied, "one key must not fill the queue");
         keys.end(&one, false, Moment(50), &mut woken);
-        assert_eq!(woken.len(), 16);
+        assert_eq!(woken.len(), 64);
         assert!(woken.iter().all(|(_, _, wake)| *wake == Wake::Retry));
     }
 
