@@ -103,11 +103,17 @@ impl Config {
 
     /// Returns the options of the gateway.
     pub fn gateway_options(&self) -> gateway::Options {
+        let (upstream, submit_wait_ms) = (&self.sections.upstream, &self.sections.ledger.submit_wait_ms);
         gateway::Options {
             limits: self.legacy_limits(),
-            submit_wait: self.sections.ledger.submit_wait_ms.duration(),
-            balance_ttl_ms: self.sections.upstream.balance_ttl_ms.0,
-            refused_ttl_ms: self.sections.upstream.refused_ttl_ms.0,
+            submit_wait: submit_wait_ms.duration(),
+            balance_ttl_ms: upstream.balance_ttl_ms.0,
+            refused_ttl_ms: upstream.refused_ttl_ms.0,
+            new_keys: budget::NewKeysOptions {
+                refused_per_minute: u32::try_from(upstream.refused_keys_per_minute.0).unwrap_or(u32::MAX),
+                // A client that has got an id cannot be made to try again.
+                wait_ms: upstream.new_key_wait_ms.0.min(submit_wait_ms.0 / 2),
+            },
         }
     }
 

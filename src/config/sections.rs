@@ -88,6 +88,8 @@ section! {
         pause_ms: Ranged<0, 60_000> = Ranged(500),
         balance_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
         refused_ttl_ms: Ranged<0, 600_000> = Ranged(10_000),
+        refused_keys_per_minute: Ranged<4, 1_000_000> = Ranged(20),
+        new_key_wait_ms: Ranged<0, 60_000> = Ranged(5_000),
         selection_mode: SelectionMode = SelectionMode(String::new()),
         provider: String = String::new(),
     }

@@ -125,6 +125,8 @@ pub(super) enum NotSentReason {
     Budget(Denied),
     /// The upstream recently refused the key.
     RefusedKey,
+    /// The upstream has not accepted the key yet, and no slot for such keys was free in time.
+    NewKeys,
 }
 
 impl NotSentReason {
@@ -132,6 +134,7 @@ impl NotSentReason {
         match self {
             Self::Budget(denied) => denied.label(),
             Self::RefusedKey => "refused",
+            Self::NewKeys => "new_keys",
         }
     }
 }
@@ -161,7 +164,8 @@ impl CallMetrics {
             not_sent: registry.counters(
                 "capgate_shed_total",
                 "Native calls that were not sent, by class (submit, report, balance, poll) and reason (paused, rate, \
-                 share, calls, account_calls; refused: the upstream recently refused the key).",
+                 share, calls, account_calls; refused: the upstream recently refused the key; new_keys: it has not \
+                 accepted the key yet, and too many such keys were tried).",
                 &["class", "reason"],
             ),
         };
@@ -173,6 +177,7 @@ impl CallMetrics {
             for denied in Denied::ALL {
                 metrics.not_sent.with_label_values(&[class.label(), denied.label()]);
             }
+            metrics.not_sent.with_label_values(&[class.label(), NotSentReason::NewKeys.label()]);
         }
         metrics
     }

@@ -12,6 +12,7 @@ mod metrics;
 mod operations;
 mod poll;
 mod report;
+mod slots;
 mod submit;
 pub mod upstream;
 mod upstream_client;
@@ -24,9 +25,10 @@ use self::keys::Keys;
 use self::labels::{Action, OutcomeLabel, RequestLabels};
 use self::metrics::{CallMetrics, RequestMetrics};
 use self::operations::Operations;
+use self::slots::Slots;
 use self::upstream::Upstream;
 use self::upstream_client::UpstreamClient;
-use crate::budget::Budget;
+use crate::budget::{Budget, NewKeysOptions};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, Op, OpResult, Task, Verdict};
 use crate::http::{Inbound, Step, Verb};
@@ -45,6 +47,8 @@ pub struct Options {
     pub balance_ttl_ms: u64,
     /// How long a key is refused without a call after the upstream refused it, in milliseconds.
     pub refused_ttl_ms: u64,
+    /// Limits on keys that the upstream has not accepted yet.
+    pub new_keys: NewKeysOptions,
 }
 
 /// A decoded request whose reply requires waiting.
@@ -98,7 +102,9 @@ impl Gateway {
         registry: &MetricsRegistry,
     ) -> Self {
         let keys = Keys::new(options.refused_ttl_ms);
-        let upstream = UpstreamClient { upstream, metrics: CallMetrics::register(registry), budget, clock, keys };
+        let slots = Slots::new(options.new_keys, clock);
+        let metrics = CallMetrics::register(registry);
+        let upstream = UpstreamClient { upstream, metrics, budget, clock, keys, slots };
         Self {
             limits: Arc::new(options.limits),
             metrics: Arc::new(RequestMetrics::register(registry)),

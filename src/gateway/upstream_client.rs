@@ -1,18 +1,19 @@
-//! The only sender of native calls: checks each call against the key cache and the budget, sends it, measures it and
-//! parses its answer.
+//! The only sender of native calls: checks each call against the key cache, the slots of new keys and the budget, sends
+//! it, measures it and parses its answer.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::keys::Keys;
+use super::keys::{Keys, is_key_refused};
 use super::metrics::{CallMetrics, CallResult, NotSentReason};
+use super::slots::{Acquired, Slot, Slots};
 use super::upstream::Upstream;
-use crate::budget::{Budget, Class};
+use crate::budget::{Attempt, Budget, Class};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure};
-use crate::native::{Answer, Call};
+use crate::native::{Answer, Call, Endpoint, answer, call};
 
 /// A client that sends native calls within the budget.
 pub(super) struct UpstreamClient {
@@ -21,10 +22,12 @@ pub(super) struct UpstreamClient {
     pub(super) budget: Arc<Budget>,
     pub(super) clock: Clock,
     pub(super) keys: Keys,
+    pub(super) slots: Slots,
 }
 
 impl UpstreamClient {
-    /// Sends a call for an account and parses its answer with `parse`.
+    /// Sends a call for an account and parses its answer with `parse`. A call of a key that the upstream has not
+    /// accepted yet may wait for a slot first.
     ///
     /// # Errors
     /// [`Failure::NotSent`] or the cached refusal of the key if nothing was sent; what `parse` returns; otherwise
@@ -36,16 +39,58 @@ impl UpstreamClient {
         call: Call,
         parse: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
+        let slot = self.admit(account, Class::from(call.endpoint)).await?;
+        self.send(account, slot, call, parse).await
+    }
+
+    /// Admits a call if its key was not refused. Returns a slot for a key that the upstream has not accepted yet.
+    async fn admit(&self, account: &Account, class: Class) -> Result<Option<Slot>, Failure> {
+        // Nobody waits for a poll that makes its client wait anyway.
+        let deadline = Some(self.slots.deadline()).filter(|_| class != Class::Poll);
+        loop {
+            if let Some(failure) = self.keys.refusal(account, class, self.clock.now()) {
+                self.metrics.count_not_sent(class, NotSentReason::RefusedKey);
+                return Err(failure);
+            }
+            if self.keys.is_accepted(account) {
+                return Ok(None);
+            }
+            let attempt = Attempt { account, was_refused: self.keys.was_refused(account), deadline };
+            match self.slots.acquire(attempt).await {
+                // The upstream may solve an image within a submit, which would keep the slot from others for long. A
+                // balance shows at once whether the key is good.
+                Acquired::Slot(slot) if class == Class::Submit && !slot.is_calm => {
+                    let balance = call::get_balance(account);
+                    return match self.send(account, Some(slot), balance, answer::parse_balance).await {
+                        Ok(_) => Ok(None),
+                        Err(failure) if is_key_refused(&failure) => Err(failure),
+                        Err(_) => Err(Failure::NotSent),
+                    };
+                }
+                Acquired::Slot(slot) => return Ok(Some(slot)),
+                Acquired::Retry => {}
+                Acquired::Denied => {
+                    self.metrics.count_not_sent(class, NotSentReason::NewKeys);
+                    return Err(Failure::NotSent);
+                }
+            }
+        }
+    }
+
+    async fn send<T: Send>(
+        &self,
+        account: &Account,
+        mut slot: Option<Slot>,
+        call: Call,
+        parse: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
         let endpoint = call.endpoint;
         let class = Class::from(endpoint);
-        if let Some(failure) = self.keys.refusal(account, class, self.clock.now()) {
-            self.metrics.count_not_sent(class, NotSentReason::RefusedKey);
-            return Err(failure);
-        }
-        let accepted = Some(account).filter(|account| self.keys.is_accepted(account));
+        let accepted = Some(account).filter(|_| slot.is_none());
         let permit = match self.budget.try_acquire(class, accepted, self.clock.now()) {
             Ok(permit) => permit,
             Err(denied) => {
+                slot.iter_mut().for_each(Slot::clear);
                 self.metrics.count_not_sent(class, NotSentReason::Budget(denied));
                 return Err(Failure::NotSent);
             }
@@ -54,10 +99,9 @@ impl UpstreamClient {
         let started = Instant::now();
         let span = tracing::info_span!("upstream_call", endpoint = endpoint.label());
         let sent = self.upstream.send(call).instrument(span).await;
-        drop(permit);
         let (result, label) = match &sent {
             Ok(answer) => {
-                self.budget.observe(&answer.rate, answer.status == 429, self.clock.now());
+                permit.observe(&answer.rate, answer.status == 429, self.clock.now());
                 let result = parse(answer);
                 let label = match &result {
                     Ok(_) => CallResult::Ok,
@@ -68,18 +112,29 @@ impl UpstreamClient {
                 (result, label)
             }
             Err(error) => {
-                let failure = if !error.sent {
-                    Failure::NotSent
-                } else if endpoint.is_idempotent() {
-                    Failure::Unavailable
-                } else {
-                    Failure::OutcomeUnknown
-                };
-                (Err(failure), CallResult::Failed(error.cause))
+                drop(permit);
+                (Err(failure_without_answer(endpoint, error.sent)), CallResult::Failed(error.cause))
             }
         };
         self.metrics.count_call(endpoint, label, started.elapsed());
         self.keys.note(account, class, result.as_ref().err(), self.clock.now());
+        // Without an answer, the upstream may have counted a bad key.
+        let may_be_refused = match &sent {
+            Ok(_) => result.as_ref().is_err_and(is_key_refused),
+            Err(error) => error.sent,
+        };
+        if !may_be_refused {
+            slot.iter_mut().for_each(Slot::clear);
+        }
         result
+    }
+}
+
+/// Returns the failure of a call without an answer.
+fn failure_without_answer(endpoint: Endpoint, was_sent: bool) -> Failure {
+    match (was_sent, endpoint.is_idempotent()) {
+        (false, _) => Failure::NotSent,
+        (true, true) => Failure::Unavailable,
+        (true, false) => Failure::OutcomeUnknown,
     }
 }
