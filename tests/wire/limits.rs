@@ -48,8 +48,8 @@ async fn a_large_body_is_accepted_or_refused_in_the_clients_notation() {
 }
 
 #[tokio::test]
-async fn bodies_above_the_total_limit_are_refused() {
-    let mut process = Process::start("run", &sandbox(&[("CAPGATE_LIMITS_BODIES_BYTES_MAX", "1048576")])).await;
+async fn bodies_above_the_limit_of_all_bodies_are_refused() {
+    let mut process = Process::start("run", &sandbox(&[("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576")])).await;
     let body = vec![b'a'; 1_500_000];
     let response = request(process.http, "POST", "/in.php?key=K", &[], &body).await.expect("a response");
     assert_eq!(response.body, b"ERROR_NO_SLOT_AVAILABLE");
