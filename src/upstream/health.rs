@@ -4,6 +4,8 @@
 //! at most one call at a time, the probe. After a successful probe it recovers: the number of concurrent calls that it
 //! may carry grows with each answer, until it is healthy again. If all addresses are ejected, the one that is due
 //! soonest is tried, and calls beyond the probes are refused: the circuit is open.
+//!
+//! Long because the tests, which run in virtual time, are half of the file.
 
 use core::net::SocketAddr;
 

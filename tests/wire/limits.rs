@@ -48,7 +48,7 @@ async fn a_large_body_is_accepted_or_refused_in_the_clients_notation() {
 }
 
 #[tokio::test]
-async fn bodies_above_the_limit_of_all_bodies_are_refused() {
+async fn bodies_above_the_limit_of_an_address_are_refused() {
     let mut process = Process::start("run", &sandbox(&[("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576")])).await;
     let body = vec![b'a'; 1_500_000];
     let response = request(process.http, "POST", "/in.php?key=K", &[], &body).await.expect("a response");
