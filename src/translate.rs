@@ -1,16 +1,17 @@
 //! `capgate translate`: shows how the gateway handles one request, without a network.
 //!
 //! The output contains the decoded request, the resulting native call and, given a native answer, the reply to the
-//! client. For a refused request, it names the parameter and the rule. Keys are masked. Pure: text in, text out.
+//! client. For a refused request, it names the parameter and the rule. Secrets are masked. Pure: text in, text out.
 
 use std::fmt::Write;
 
 use bytes::Bytes;
+use serde_json::Value as Json;
 
 use crate::domain::{Account, Failure, LegacyId, NativeId, Op, OpResult, Outcome, Task, TaskRef, UpstreamId};
 use crate::http::{Inbound, Verb};
 use crate::legacy::{self, Limits, Notation, ReplyContext, Request, Script, Style};
-use crate::methods::{Method, json_string};
+use crate::methods::Method;
 use crate::native::{Answer, Call, answer, call};
 
 /// Parses a request from a URL, or from its path and query, and a body if there is one.
@@ -24,7 +25,9 @@ pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<In
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if Script::from_path(path).is_none() {
-        return Err(format!("the path {path} is neither /in.php nor /res.php"));
+        // A text that is no path may be a query with a key.
+        let path = if path.starts_with('/') { format!(" {path}") } else { String::new() };
+        return Err(format!("the path{path} is neither /in.php nor /res.php"));
     }
     Ok(Inbound {
         verb: if body.is_some() { Verb::Post } else { Verb::Get },
@@ -108,14 +111,14 @@ pub fn explain(
         }
         Op::Report(id, verdict) => {
             let task = placeholder_task(account, *id, method);
-            write_call(&mut text, account, &call::feedback_task(&task, *verdict));
+            write_call(&mut text, &call::feedback_task(&task, *verdict));
             if let Some(native) = native {
                 let result = answer::parse_feedback(native).map(|()| OpResult::Reported);
                 write_reply(&mut text, &result, request.style);
             }
         }
         Op::Balance => {
-            write_call(&mut text, account, &call::get_balance(account));
+            write_call(&mut text, &call::get_balance(account));
             if let Some(native) = native {
                 write_reply(&mut text, &answer::parse_balance(native).map(OpResult::Balance), request.style);
             }
@@ -130,7 +133,7 @@ fn explain_submit(text: &mut String, account: &Account, tasks: &[Task], native: 
         let _ = writeln!(text, "row:       {} (docs/methods.md)", task.method.name);
         let mut task = task.clone();
         task.resolve_previous(|previous| Some(call::id_to_value(&placeholder_native_id(previous))));
-        write_call(text, account, &call::create_task(account, &task));
+        write_call(text, &call::create_task(account, &task));
     }
     let (Some(native), Some(task)) = (native, tasks.first()) else { return };
     match answer::parse_created_task(native, task.method) {
@@ -153,7 +156,7 @@ fn explain_submit(text: &mut String, account: &Account, tasks: &[Task], native: 
 }
 
 fn explain_poll(text: &mut String, task: &TaskRef, native: Option<&Answer>, style: Style) {
-    write_call(text, &task.account, &call::get_task_result(task));
+    write_call(text, &call::get_task_result(task));
     if let Some(native) = native {
         let _ = writeln!(text, "row:       {}", task.method.name);
         let outcome = answer::parse_task_result(native, task.method, None).unwrap_or_else(|masked| {
@@ -177,11 +180,34 @@ fn placeholder_native_id(id: LegacyId) -> NativeId {
     NativeId::new(&format!("native id of {id}"))
 }
 
-fn write_call(text: &mut String, account: &Account, call: &Call) {
-    let body = String::from_utf8_lossy(&call.body);
-    // The key is the only secret of a call.
-    let body = body.replacen(&format!("\"clientKey\":{}", json_string(account.reveal())), "\"clientKey\":\"***\"", 1);
+fn write_call(text: &mut String, call: &Call) {
+    let mut body = serde_json::from_slice(&call.body).unwrap_or_default();
+    mask_secrets("", &mut body);
     let _ = writeln!(text, "call:      POST {} {body}", call.endpoint.path());
+}
+
+/// Masks the secrets of a call: the key, cookies, and the credentials of the proxy and of page URLs. `name` is the name
+/// of the value.
+fn mask_secrets(name: &str, value: &mut Json) {
+    match value {
+        Json::Object(members) => members.iter_mut().for_each(|(name, value)| {
+            if name == "clientKey" || name.to_ascii_lowercase().contains("cookie") {
+                *value = "***".into();
+            } else {
+                mask_secrets(name, value);
+            }
+        }),
+        Json::Array(items) => items.iter_mut().for_each(|item| mask_secrets(name, item)),
+        Json::String(text) => {
+            let Some((scheme, rest)) = text.split_once("://") else { return };
+            // A password of a proxy may contain a slash; in any other URL, a slash ends the host.
+            let end = if name == "proxy" { rest.len() } else { rest.find(['/', '?', '#']).unwrap_or(rest.len()) };
+            if let Some(at) = rest.get(..end).and_then(|authority| authority.rfind('@')) {
+                *text = format!("{scheme}://***{}", rest.split_at(at).1);
+            }
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
+    }
 }
 
 fn write_reply(text: &mut String, result: &Result<OpResult, Failure>, style: Style) {

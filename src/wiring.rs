@@ -77,7 +77,7 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
         Some(url) => url,
         None => embed_sandbox(config, &mut server)?,
     };
-    let upstream = NativeUpstream::new(config.upstream_options(url)).map_err(ServeError)?;
+    let upstream = NativeUpstream::new(config.upstream_options(url), registry).map_err(ServeError)?;
     let clock = Clock::start();
     let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
     ledger.register_metrics(registry);

@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("budget", &["domain", "native", "telemetry"]),
     ("ledger", &["clock", "domain", "methods", "telemetry"]),
     ("gateway", &["budget", "clock", "domain", "http", "ledger", "legacy", "methods", "native", "telemetry"]),
-    ("upstream", &["gateway", "native"]),
+    ("upstream", &["clock", "domain", "gateway", "native", "telemetry"]),
     ("server", &["http", "process", "telemetry"]),
     ("apps", &["domain", "gateway", "http", "ledger", "legacy", "sandbox", "server", "telemetry"]),
     ("storm", &["domain", "legacy", "process", "sandbox", "upstream"]),
@@ -50,6 +50,8 @@ const PURE: &[&str] = &[
     "sandbox/",
     "storm/",
     "translate.rs",
+    "upstream/health.rs",
+    "upstream/retry_budget.rs",
 ];
 
 /// Exceptions from [`PURE`], each an asynchronous shell around pure parts.

@@ -53,6 +53,74 @@ fn errors_name_the_line_and_the_allowed_values() {
 }
 
 #[test]
+fn errors_contain_no_password() {
+    const URLS: [&str; 6] = [
+        "https://user:pa55word@api.test",
+        "https://pa55word@api.test/",
+        "https://user:pa55/word?#pa55@api.test",
+        "ftp://user:pa55word@api.test/",
+        "user:pa55word@api.test",
+        "https://user:pa55word@[::1",
+    ];
+    for url in URLS {
+        for key in ["url", "curl"] {
+            let error = load(&format!("[upstream]\n{key} = \"{url}\"\n")).expect_err("an invalid URL");
+            assert!(error.contains("line 2") && error.contains(key) && !error.contains("pa55"), "{error}");
+        }
+        let error = load_env("CAPGATE_UPSTREAM_URL", url).expect_err("an invalid URL");
+        assert!(error.contains("CAPGATE_UPSTREAM_URL") && !error.contains("pa55"), "{error}");
+        // Unquoted, or with an escape that does not exist.
+        for text in [url.to_owned(), format!("\"{url}\\q\""), format!("{{ {url} = 1 }}")] {
+            let error = load(&format!("[upstream]\nurl = {text}\n")).expect_err("invalid TOML");
+            assert!(error.contains("line 2") && !error.contains("pa55"), "{error}");
+        }
+    }
+    // The same text at a key whose errors contain the value.
+    for (section, key) in
+        [("listen", "http"), ("log", "level"), ("upstream", "selection_mode"), ("ledger", "bytes_max")]
+    {
+        let error = load(&format!("[{section}]\n{key} = \"{}\"\n", URLS[2])).expect_err("an invalid value");
+        assert!(error.contains(&format!("{key}: ")) && !error.contains("pa55"), "{error}");
+        let variable = format!("CAPGATE_{section}_{key}").to_ascii_uppercase();
+        let error = load_env(&variable, URLS[2]).expect_err("an invalid value");
+        assert!(error.contains(&variable) && !error.contains("pa55"), "{error}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_with_their_reason() {
+    for (text, parts) in [
+        ("[upstream]\nprovider = \"one,two\"", ["provider", "one provider", "every submit is refused"]),
+        ("[upstream]\nprovider = \"one two\"", ["provider", "one provider", "every submit is refused"]),
+        ("[ledger]\npolls_max = 9", ["polls_max", "from 10 to", ""]),
+        ("[limits]\nbodies_bytes_max = 1048576", ["bodies_bytes_max", "body_bytes_max", "never read"]),
+        (
+            "[upstream]\nconnect_timeout_ms = 10000",
+            ["connect_timeout_ms", "upstream.poll_timeout_ms", "no time left for another"],
+        ),
+        (
+            "[upstream]\nsubmit_timeout_ms = 5000",
+            ["connect_timeout_ms", "upstream.submit_timeout_ms", "no time left for another"],
+        ),
+        ("[listen]\nadmin = \"127.0.0.1:8080\"", ["listen.http", "listen.admin", "bound"]),
+        ("[upstream]\nurl = \"http://127.0.0.1:8080/api\"", ["upstream.url", "own listeners", "never leave"]),
+    ] {
+        let error = load(text).expect_err(text);
+        assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+    }
+    for text in [
+        "[upstream]\nprovider = \"2captcha\"",
+        "[ledger]\npolls_max = 10",
+        "[limits]\nbody_bytes_max = 1048576\nbodies_bytes_max = 1048576",
+        "[listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"",
+        // Without a certificate, the HTTPS listener is off.
+        "[listen]\nhttp = \"127.0.0.1:8443\"",
+    ] {
+        assert!(load(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn overrides_of_the_method_table_are_applied_and_validated() {
     let config = load(
         "[methods.turnstile]\nproxyless = \"TurnstileTokenProxyLess\"\nfields = { websiteKey = \"sitekey\" }\n\

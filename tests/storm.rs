@@ -154,6 +154,13 @@ async fn a_remote_target_needs_remote_and_confirm() {
         assert_eq!(storm(arguments).await.0, 2, "{arguments:?}");
         assert_no_connection();
     }
+    for argument in ["--target", "--admin"] {
+        for url in ["http://user:pa55word@127.0.0.1/", "http://user:pa55word@127.0.0.1:x/", "user:pa55word@[::1"] {
+            let (code, out, err) = storm(&[argument, url]).await;
+            assert_eq!((code, out.as_str()), (2, ""), "{argument} {url}: {err}");
+            assert!(!err.contains("pa55"), "{err}");
+        }
+    }
     drop(victim);
 
     let mut gateway = Process::start("run", &[]).await;

@@ -24,4 +24,5 @@ mod storm;
 mod support;
 mod transcripts;
 mod translate;
+mod upstream_faults;
 mod wire;

@@ -40,6 +40,23 @@ fn a_submit_shows_its_upstream_call_and_both_replies() {
 }
 
 #[test]
+fn a_call_is_shown_without_its_secrets() {
+    let site = "sitekey=S&googlekey=S&pageurl=https://user:pa55word@e.com/@page";
+    for (query, shown) in [
+        ("method=turnstile&proxy=user:pa55/w%40rd@10.0.0.1:80", "\"proxy\":\"http://***@10.0.0.1:80\""),
+        ("method=turnstile&proxy=pa55word@10.0.0.1:80&proxytype=SOCKS5", "\"proxy\":\"socks5://***@10.0.0.1:80\""),
+        ("method=turnstile&proxy=10.0.0.1:80", "\"proxy\":\"http://10.0.0.1:80\""),
+        ("method=userrecaptcha&cookies=SID:pa55word;", "\"cookies\":\"***\""),
+    ] {
+        let (code, text) = translate(&[&format!("/in.php?key={KEY}&{query}&{site}")], b"");
+        assert!(code == 0 && text.contains(shown) && text.contains("https://***@e.com/@page"), "{text}");
+        assert!(!text.contains("pa55"), "{text}");
+    }
+    let (code, text) = translate(&[&format!("key={KEY}&action=getbalance")], b"");
+    assert!(code == 1 && text.contains("neither /in.php nor /res.php"), "{text}");
+}
+
+#[test]
 fn a_refusal_names_the_parameter_and_the_rule() {
     let cases = [
         ("method=turnstile&sitekey=S", "refused:   pageurl: missing", "ERROR_PAGEURL"),

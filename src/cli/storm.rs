@@ -18,7 +18,7 @@ const KEY_VARIABLE: &str = "CAPGATE_STORM_KEY";
 pub(super) struct Storm {
     /// Base URL of the gateway, or of any other legacy service.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    target: Url,
+    target: String,
     /// Key for the sandbox. Set a real key in the environment as `CAPGATE_STORM_KEY`.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -70,7 +70,7 @@ pub(super) struct Storm {
     seed: u64,
     /// Base URL of the gateway's admin listener, to report the gateway's upstream calls.
     #[arg(long, value_name = "URL")]
-    admin: Option<Url>,
+    admin: Option<String>,
     /// Number of sending threads.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = integer(1, 1_024))]
     threads: u64,
@@ -103,6 +103,11 @@ fn decimal(text: &str, max: f64) -> Result<f64, String> {
     number.ok_or_else(|| format!("not a number from 0.0 to {max:.1}"))
 }
 
+/// Parses the URL of an argument. Not a parser of clap, whose error contains the text: it may hold a password.
+fn parse_url(argument: &str, text: &str) -> Result<Url, StormError> {
+    Url::parse(text).map_err(|error| StormError::Refused(format!("{argument} is not a URL: {error}")))
+}
+
 impl Storm {
     pub(super) fn run(self, mut environment: impl Iterator<Item = (String, String)>) -> ExitCode {
         let key = environment.find(|(name, _)| name == KEY_VARIABLE).map(|(_, key)| key);
@@ -129,8 +134,8 @@ impl Storm {
         };
         let summary = net::run(StormOptions {
             plan,
-            target: self.target,
-            admin: self.admin,
+            target: parse_url("--target", &self.target)?,
+            admin: self.admin.as_deref().map(|text| parse_url("--admin", text)).transpose()?,
             key: self.key.or(key).unwrap_or_else(|| "storm".to_owned()),
             timeout: Duration::from_millis(self.timeout_ms),
             keeps_connections: self.connections == Connections::Keep,

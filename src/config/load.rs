@@ -35,7 +35,7 @@ impl Config {
     pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut merged = file.map(read_file).transpose()?.unwrap_or_default();
         apply_environment(&mut merged, environment)?;
-        let sections = Sections::deserialize(merged).map_err(|error| ConfigError(error.to_string()))?;
+        let sections = Sections::deserialize(merged).map_err(|error| ConfigError::new(error.to_string()))?;
         validate(&sections)?;
         let method_table = build_table(&sections.methods)?;
         Ok(Self { sections, method_table })
@@ -48,11 +48,24 @@ impl Config {
 }
 
 fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
-    let refuse = |error: &dyn fmt::Display| ConfigError(format!("{}: {error}", path.display()));
+    let refuse = |error: &dyn fmt::Display| ConfigError::new(format!("{}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| refuse(&error))?;
-    // Parsed into the typed sections first: only errors of this parse contain the line.
-    toml::from_str::<Sections>(&text).map_err(|error| refuse(&error))?;
-    toml::from_str(&text).map_err(|error| refuse(&error))
+    // Parsed into the typed sections first: only errors of this parse contain the position.
+    toml::from_str::<Sections>(&text).map_err(|error| refuse(&describe(&error, &text)))?;
+    toml::from_str(&text).map_err(|error| refuse(&describe(&error, &text)))
+}
+
+/// Describes an error by its position, its key and its message. Omits the line, which the error's own text contains:
+/// it may hold a password.
+fn describe(error: &toml::de::Error, text: &str) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let (line, start) = (before.matches('\n').count() + 1, before.rfind('\n').map_or(0, |at| at + 1));
+    let column = before.get(start..).unwrap_or_default().chars().count() + 1;
+    let key = text.get(start..).unwrap_or_default().split_once('=').map_or("", |(key, _)| key.trim());
+    let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let key = Some(key).filter(|key| !key.is_empty() && is_key(key)).map(|key| format!("{key}: "));
+    format!("line {line}, column {column}: {}{}", key.unwrap_or_default(), error.message())
 }
 
 /// Ignores unknown variables. Other programs set some with the same prefix: Kubernetes sets `CAPGATE_PORT` for a
@@ -67,7 +80,7 @@ fn apply_environment(
         let value = variable.parse(&text);
         // Checked alone, so that the error names the variable.
         Sections::deserialize(variable.to_file(value.clone()))
-            .map_err(|error| ConfigError(format!("environment variable {name}: {error}")))?;
+            .map_err(|error| ConfigError::new(format!("environment variable {name}: {}", error.message())))?;
         let section = merged.entry(variable.section.clone()).or_insert_with(|| toml::Table::new().into());
         if let toml::Value::Table(section) = section {
             section.insert(variable.key.clone(), value);

@@ -31,7 +31,7 @@ pub(super) fn build_table(sections: &BTreeMap<String, MethodSection>) -> Result<
     for (name, section) in sections {
         let row = table.rows().iter().find(|row| row.name == name).copied().ok_or_else(|| {
             let names: Vec<&str> = table.rows().iter().map(|row| row.name).collect();
-            ConfigError(format!("methods.{name}: no such row; expected one of {}", names.join(", ")))
+            ConfigError::new(format!("methods.{name}: no such row; expected one of {}", names.join(", ")))
         })?;
         table.replace(intern_row(row, section)?);
     }
@@ -58,7 +58,7 @@ impl MethodSection {
         let natives: Vec<&str> = row.params.iter().map(|param| param.native).collect();
         match self.fields.keys().find(|native| !natives.contains(&native.as_str())) {
             None => Ok(()),
-            Some(native) => Err(ConfigError(format!(
+            Some(native) => Err(ConfigError::new(format!(
                 "methods.{}.fields: no field {native}; expected one of {}",
                 row.name,
                 natives.join(", ")

@@ -94,7 +94,7 @@ impl Config {
                 table: self.method_table.clone(),
                 routing: Routing {
                     selection_mode: non_empty(&upstream.selection_mode.0),
-                    provider: non_empty(&upstream.provider),
+                    provider: non_empty(&upstream.provider.0),
                 },
             },
             ids_max: limits.ids_max.count(),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::method_rows::MethodSection;
-use super::values::{Address, Ranged, SelectionMode, Share, UpstreamUrl};
+use super::values::{Address, ProviderName, Ranged, SelectionMode, Share, UpstreamUrl};
 use crate::telemetry::options::{LogFormat, LogLevel};
 
 /// All sections of the file.
@@ -91,7 +91,7 @@ section! {
         refused_keys_per_minute: Ranged<4, 1_000_000> = Ranged(20),
         new_key_wait_ms: Ranged<0, 60_000> = Ranged(5_000),
         selection_mode: SelectionMode = SelectionMode(String::new()),
-        provider: String = String::new(),
+        provider: ProviderName = ProviderName(String::new()),
     }
 }
 
@@ -101,7 +101,7 @@ section! {
         poll_interval_min_ms: Ranged<0, 60_000> = Ranged(250),
         poll_interval_max_ms: Ranged<0, 600_000> = Ranged(5_000),
         poll_cost_ms: Ranged<1, 60_000> = Ranged(30),
-        polls_max: Ranged<1, 65_535> = Ranged(100),
+        polls_max: Ranged<10, 65_535> = Ranged(100),
         stale_ms: Ranged<0, 60_000> = Ranged(2_000),
         recent_ms: Ranged<0, 60_000> = Ranged(2_000),
         trouble_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),

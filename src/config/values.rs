@@ -9,7 +9,7 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
-use crate::legacy::SELECTION_MODES;
+use crate::legacy::{SELECTION_MODES, is_provider_name};
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +85,22 @@ impl TryFrom<String> for SelectionMode {
         } else {
             Err(format!("expected \"\" or one of {}", SELECTION_MODES.join(", ")))
         }
+    }
+}
+
+/// Name of a provider, which submits accept; empty for none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct ProviderName(pub(super) String);
+
+impl TryFrom<String> for ProviderName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // The empty name passes too.
+        let expected = "expected \"\" or the name of one provider: at most 64 letters, digits, -, _ and ., or every submit \
+                        is refused";
+        if is_provider_name(&text) { Ok(Self(text)) } else { Err(expected) }
     }
 }
 

@@ -34,3 +34,8 @@ pub struct SubmitLimits {
 
 /// Values of `selectionMode` (uCaptcha, createTask page).
 pub const SELECTION_MODES: &[&str] = &["autoCheapest", "autoFastest", "autoMostReliable", "priority"];
+
+/// Whether a text can be the name of a provider. Any other text is refused.
+pub fn is_provider_name(name: &str) -> bool {
+    name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}

@@ -24,7 +24,7 @@ mod submit;
 
 pub use decode::{Request, decode};
 pub use form::Form;
-pub use limits::{FormLimits, Limits, SELECTION_MODES, SubmitLimits};
+pub use limits::{FormLimits, Limits, SELECTION_MODES, SubmitLimits, is_provider_name};
 pub use reply::{Reply, render, render_preflight};
 pub use script::Script;
 pub use style::{Notation, ReplyContext, Style};

@@ -49,7 +49,23 @@ impl MetricsRegistry {
 
     /// Registers a gauge whose value is read at each scrape. Values above `i64::MAX` are clamped.
     pub fn gauge(&self, name: &str, help: &str, read: impl Fn() -> usize + Send + Sync + 'static) {
-        let gauge = IntGauge::new(name, help).expect("a valid name");
+        self.register_gauge(Opts::new(name, help), read);
+    }
+
+    /// Registers one gauge of a family, as [`Self::gauge`]. `label` is its name and value; the others of the family
+    /// have other values.
+    pub fn gauge_with_label(
+        &self,
+        name: &str,
+        help: &str,
+        (label, value): (&str, &str),
+        read: impl Fn() -> usize + Send + Sync + 'static,
+    ) {
+        self.register_gauge(Opts::new(name, help).const_label(label, value), read);
+    }
+
+    fn register_gauge(&self, options: Opts, read: impl Fn() -> usize + Send + Sync + 'static) {
+        let gauge = IntGauge::with_opts(options).expect("a valid name");
         self.register(ScrapedGauge { gauge, read: Arc::new(read) });
     }
 
@@ -107,6 +123,16 @@ mod tests {
         assert!(render().contains("# HELP open Open things.\n# TYPE open gauge\nopen 1\n"), "{}", render());
         value.store(7, Ordering::Relaxed);
         assert!(render().contains("open 7\n"), "{}", render());
+    }
+
+    #[test]
+    fn gauges_of_a_family_differ_in_their_label() {
+        let registry = MetricsRegistry::new();
+        for (state, value) in [("on", 1), ("off", 2)] {
+            registry.gauge_with_label("lamps", "Lamps.", ("state", state), move || value);
+        }
+        let text = String::from_utf8(registry.render()).expect("text");
+        assert!(text.contains("# TYPE lamps gauge\nlamps{state=\"off\"} 2\nlamps{state=\"on\"} 1\n"), "{text}");
     }
 
     #[test]

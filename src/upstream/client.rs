@@ -1,9 +1,11 @@
 //! Sends native calls over pooled connections.
 //!
 //! The request is built from the call alone; nothing of the client's request is forwarded. A submit or a report is sent
-//! at most once. A poll or a balance is repeated once, only if a pooled connection died before any response.
+//! at most once. A poll or a balance is repeated once, only if a pooled connection died before any response, and within
+//! the retry budget. A call that no connection could be opened for is not sent: it tries the next address.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,17 +14,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
+use parking_lot::Mutex;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
 
 use super::decompress::decompress;
-use super::http::{self, BaseUrl, ErrorKind, ExchangeError};
+use super::health::Verdict;
+use super::http::{self, BaseUrl, Connection, ErrorKind, ExchangeError};
+use super::metrics::UpstreamMetrics;
 use super::options::Options;
-use super::resolver::Resolver;
+use super::resolver::{Lease, LookUp, Resolver};
+use super::retry_budget::RetryBudget;
+use crate::clock::Clock;
 use crate::gateway::upstream::{SendError, Upstream};
 use crate::native::{Answer, Call, Endpoint, Rate};
+use crate::telemetry::metrics::MetricsRegistry;
 
 /// Client of the native API with a connection pool. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +48,8 @@ struct Client {
     base: BaseUrl,
     connector: Connector,
     resolver: Arc<Resolver>,
+    clock: Clock,
+    retries: Mutex<RetryBudget>,
 }
 
 impl NativeUpstream {
@@ -46,17 +57,34 @@ impl NativeUpstream {
     ///
     /// # Errors
     /// If the CA file cannot be read or contains no certificate.
-    pub fn new(options: Options) -> Result<Self, String> {
+    pub fn new(options: Options, registry: &MetricsRegistry) -> Result<Self, String> {
+        let base = Arc::new(BaseUrl::new(&options.url));
+        let look_up = move || -> Pin<Box<dyn Future<Output = _> + Send>> {
+            let base = Arc::clone(&base);
+            Box::pin(async move { base.look_up().await })
+        };
+        Self::with_look_up(options, registry, Box::new(look_up))
+    }
+
+    /// Creates a client as [`Self::new`], with another look-up of the addresses.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_look_up(options: Options, registry: &MetricsRegistry, look_up: Box<LookUp>) -> Result<Self, String> {
         if let Some(file) = &options.ca_file {
             check_ca_file(Path::new(file)).map_err(|error| format!("upstream.ca_file {file}: {error}"))?;
         }
         let mut connector_options = ConnectorOptions::new(options.connections_idle_max);
         connector_options.ca_file.clone_from(&options.ca_file);
-        let base = BaseUrl::new(&options.url);
+        let clock = Clock::start();
+        let resolver = Resolver::new(look_up, clock, UpstreamMetrics::register(registry));
+        resolver.register_gauges(registry);
         Ok(Self(Arc::new(Client {
             connector: Connector::new(Some(connector_options)),
-            resolver: Arc::new(Resolver::new(base.clone(), options.clone())),
-            base,
+            base: BaseUrl::new(&options.url),
+            resolver,
+            clock,
+            retries: Mutex::new(RetryBudget::new(clock.now())),
             options,
         })))
     }
@@ -89,24 +117,84 @@ impl Upstream for NativeUpstream {
 impl Client {
     /// Sends a call and repeats it if that is allowed. Sets `sent` before the first byte is written.
     async fn send(&self, call: &Call, sent: &AtomicBool) -> Result<Answer, ErrorKind> {
-        const PEERS_MAX: usize = 3;
         let request = self.request(call)?;
-        let mut may_repeat = call.endpoint.is_idempotent();
+        let is_idempotent = call.endpoint.is_idempotent();
+        self.retries.lock().count_call(self.clock.now());
+        let mut may_repeat = is_idempotent;
         loop {
-            let peers = self.resolver.select(PEERS_MAX).await;
-            let mut connection = http::connect(&self.connector, &peers).await?;
+            let (mut connection, lease) = self.connect(is_idempotent).await?;
             // Even a failed write may have reached the upstream.
             sent.store(true, Ordering::Relaxed);
             match self.exchange(&mut connection.session, request.clone(), call.body.clone()).await {
                 Ok(answer) => {
-                    let idle_timeout = Some(self.options.idle_timeout);
-                    self.connector.release_http_session(connection.session, &*connection.peer, idle_timeout).await;
+                    lease.end(Verdict::Answered);
+                    self.release(connection).await;
                     return Ok(answer);
                 }
-                Err(error) if error.nothing_received && connection.is_reused && may_repeat => may_repeat = false,
-                Err(error) => return Err(error.kind),
+                Err(error) => {
+                    // A server closes idle connections and all connections when it restarts: this says nothing about
+                    // the address.
+                    let was_idle = connection.is_reused && error.nothing_received;
+                    lease.end(if was_idle { Verdict::Unknown } else { verdict(error.kind) });
+                    if !(was_idle && std::mem::take(&mut may_repeat) && self.may_retry()) {
+                        return Err(error.kind);
+                    }
+                }
             }
         }
+    }
+
+    /// Connects to the first address that accepts a connection. Sends nothing to the others. A probe of an ejected
+    /// address may wait for a long time, so only calls that `may_probe` begin with one, and with no
+    /// second one.
+    async fn connect(&self, may_probe: bool) -> Result<(Connection, Lease), ErrorKind> {
+        let mut result = Err(ErrorKind::CircuitOpen);
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        loop {
+            // A new order for each attempt, because other calls may have ejected addresses meanwhile.
+            let order = self.resolver.order(may_probe && tried.is_empty()).await;
+            let order = order.ok_or(ErrorKind::Unresolved)?;
+            let Some(address) = order.into_iter().find(|address| !tried.contains(address)) else { return result };
+            tried.push(address);
+            let Some(mut lease) = self.resolver.begin(address) else { continue };
+            match http::connect(&self.connector, &[Arc::new(self.new_peer(address))]).await {
+                Ok(connection) => {
+                    lease.connected();
+                    return Ok((connection, lease));
+                }
+                Err(kind) => {
+                    lease.end(Verdict::ConnectFailed);
+                    result = Err(kind);
+                }
+            }
+        }
+    }
+
+    fn may_retry(&self) -> bool {
+        let is_allowed = self.retries.lock().try_retry(self.clock.now());
+        self.resolver.metrics().count_retry(is_allowed);
+        is_allowed
+    }
+
+    /// Returns the connection to the pool. Pingora's pool does not monitor a connection that it may not keep, so such a
+    /// connection is closed here.
+    async fn release(&self, connection: Connection) {
+        let idle_timeout = self.options.idle_timeout;
+        if self.options.connections_idle_max > 0 && !idle_timeout.is_zero() {
+            self.connector.release_http_session(connection.session, &*connection.peer, Some(idle_timeout)).await;
+        }
+    }
+
+    /// Builds the peer for an address. Pingora's pool compares peers by value, so it finds the idle connections.
+    fn new_peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = self.base.to_peer(address);
+        peer.options.connection_timeout = Some(self.options.connect_timeout);
+        peer.options.total_connection_timeout = Some(self.options.connect_timeout);
+        // Limits for each read and write. The whole call has its own deadline.
+        peer.options.read_timeout = Some(self.options.submit_timeout);
+        peer.options.write_timeout = Some(self.options.submit_timeout);
+        peer.options.idle_timeout = Some(self.options.idle_timeout);
+        peer
     }
 
     async fn exchange(
@@ -136,6 +224,15 @@ impl Client {
             ("User-Agent", concat!("capgate/", env!("CARGO_PKG_VERSION"))),
         ];
         self.base.request("POST", call.endpoint.path(), &headers)
+    }
+}
+
+/// Returns the verdict on the address of a call that failed.
+fn verdict(kind: ErrorKind) -> Verdict {
+    match kind {
+        ErrorKind::Write | ErrorKind::NoAnswer | ErrorKind::CutOff | ErrorKind::Timeout => Verdict::CallFailed,
+        ErrorKind::TooBig | ErrorKind::Encoding => Verdict::Answered,
+        ErrorKind::Unresolved | ErrorKind::Connect | ErrorKind::CircuitOpen | ErrorKind::Encode => Verdict::Unknown,
     }
 }
 

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Unresolved,
     /// No address accepted a connection.
     Connect,
+    /// All addresses are ejected, and each already has its probe.
+    CircuitOpen,
     /// The request is not valid HTTP.
     Encode,
     /// The request could not be written.
@@ -46,6 +48,7 @@ impl ErrorKind {
         match self {
             Self::Unresolved => "unresolved",
             Self::Connect => "connect",
+            Self::CircuitOpen => "circuit_open",
             Self::Encode => "encode",
             Self::Write => "write",
             Self::NoAnswer => "no_answer",

@@ -3,6 +3,9 @@
 
 pub mod client;
 mod decompress;
+mod health;
 pub mod http;
+mod metrics;
 pub mod options;
-mod resolver;
+pub mod resolver;
+mod retry_budget;

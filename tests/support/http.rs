@@ -71,7 +71,7 @@ pub(crate) async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> std:
 }
 
 /// Reads up to the blank line. Returns the head, and the bytes that arrived after it.
-pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(String, Vec<u8>)> {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -85,7 +85,7 @@ pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io:
 }
 
 /// Reads until `body` has this length.
-pub(super) async fn read_body(
+pub(crate) async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     body: &mut Vec<u8>,
     length: usize,
@@ -99,12 +99,12 @@ pub(super) async fn read_body(
 }
 
 /// Splits header lines into names and values.
-pub(super) fn parse_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
+pub(crate) fn parse_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
     let headers = lines.filter_map(|line| line.split_once(':'));
     headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
 /// Returns the first header of this name, compared without case.
-pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }

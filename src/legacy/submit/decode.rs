@@ -5,7 +5,7 @@ use super::text::http_url;
 use super::value::{decode_value, missing_parameter};
 use crate::domain::{Failure, Routing, Task};
 use crate::legacy::form::Form;
-use crate::legacy::limits::{SELECTION_MODES, SubmitLimits};
+use crate::legacy::limits::{SELECTION_MODES, SubmitLimits, is_provider_name};
 use crate::methods::{Kind, Value};
 
 /// Decodes a submit: one task, or several if several images are to be solved one by one.
@@ -95,9 +95,7 @@ fn routing(form: &Form, defaults: &Routing) -> Result<Routing, Failure> {
         return Err(Failure::Parameter("selectionMode"));
     }
     let provider = text("provider").or_else(|| defaults.provider.clone());
-    let is_name =
-        |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if provider.as_deref().is_some_and(|name| !is_name(name)) {
+    if provider.as_deref().is_some_and(|name| !is_provider_name(name)) {
         return Err(Failure::Parameter("provider"));
     }
     Ok(Routing { selection_mode, provider })

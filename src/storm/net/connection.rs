@@ -79,7 +79,7 @@ impl ClientConnection {
 impl From<ErrorKind> for RequestError {
     fn from(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::Unresolved | ErrorKind::Connect => Self::Connect,
+            ErrorKind::Unresolved | ErrorKind::Connect | ErrorKind::CircuitOpen => Self::Connect,
             ErrorKind::Encode | ErrorKind::Write => Self::Write,
             ErrorKind::NoAnswer => Self::NoAnswer,
             ErrorKind::CutOff => Self::CutOff,

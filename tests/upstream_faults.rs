@@ -1,0 +1,250 @@
+//! The client of the native API against several addresses, some of which fail, over real sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use capgate::gateway::upstream::{SendError, Upstream as _};
+use capgate::native::{Answer, Call, Endpoint};
+use capgate::telemetry::metrics::MetricsRegistry;
+use capgate::upstream::client::NativeUpstream;
+use capgate::upstream::options::Options;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use url::Url;
+
+use crate::support::http;
+
+/// A server on its own loopback address.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    /// Bodies of the requests.
+    requests: Arc<Mutex<Vec<String>>>,
+    /// Whether it answers; otherwise it reads requests and keeps the connections open.
+    answers: Arc<AtomicBool>,
+}
+
+impl Server {
+    async fn start(host: [u8; 4], answers: bool) -> Self {
+        let listener = TcpListener::bind(SocketAddr::from((host, 0))).await.expect("a port");
+        let server = Self {
+            address: listener.local_addr().expect("an address"),
+            connections: Arc::default(),
+            requests: Arc::default(),
+            answers: Arc::new(AtomicBool::new(answers)),
+        };
+        let (connections, requests) = (Arc::clone(&server.connections), Arc::clone(&server.requests));
+        let answers = Arc::clone(&server.answers);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(serve(stream, Arc::clone(&requests), Arc::clone(&answers)));
+            }
+        });
+        server
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, requests: Arc<Mutex<Vec<String>>>, answers: Arc<AtomicBool>) {
+    while let Ok((head, mut body)) = http::read_head(&mut stream).await {
+        let headers = http::parse_headers(head.split("\r\n").skip(1));
+        let length = http::header(&headers, "Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        if http::read_body(&mut stream, &mut body, length).await.is_err() {
+            return;
+        }
+        requests.lock().push(String::from_utf8(body).expect("UTF-8"));
+        if answers.load(Ordering::Relaxed) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+        }
+    }
+}
+
+/// Returns an address that refuses connections.
+fn refusing(host: [u8; 4]) -> SocketAddr {
+    let listener = std::net::TcpListener::bind(SocketAddr::from((host, 0))).expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+/// A listener whose backlog is full: the kernel drops further connection attempts.
+struct BlackHole {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _backlog: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    async fn start(host: [u8; 4]) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from((host, 0))).expect("a port");
+        let listener = socket.listen(1).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let mut backlog = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            backlog.push(stream.expect("a connection"));
+        }
+        Self { address, _listener: listener, _backlog: backlog }
+    }
+}
+
+fn options() -> Options {
+    Options {
+        url: Url::parse("http://api.test/").expect("a URL"),
+        ca_file: None,
+        connect_timeout: Duration::from_millis(400),
+        poll_timeout: Duration::from_secs(20),
+        submit_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(20),
+        connections_idle_max: 100,
+        answer_bytes_max: 1_000,
+    }
+}
+
+fn client(addresses: &[SocketAddr], options: Options) -> (NativeUpstream, MetricsRegistry) {
+    let (registry, addresses) = (MetricsRegistry::new(), addresses.to_vec());
+    let look_up = move || {
+        let addresses = addresses.clone();
+        let look_up: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move { Ok(addresses) });
+        look_up
+    };
+    let client = NativeUpstream::with_look_up(options, &registry, Box::new(look_up)).expect("a client");
+    (client, registry)
+}
+
+async fn send(client: &NativeUpstream, endpoint: Endpoint, body: &str) -> Result<Answer, SendError> {
+    client.send(Call { endpoint, body: Bytes::from(body.to_owned()) }).await
+}
+
+fn assert_metric(registry: &MetricsRegistry, line: &str) {
+    let metrics = String::from_utf8(registry.render()).expect("UTF-8");
+    assert!(metrics.contains(&format!("{line}\n")), "no {line} in {metrics}");
+}
+
+fn has_metric(registry: &MetricsRegistry, line: &str) -> bool {
+    String::from_utf8(registry.render()).expect("UTF-8").contains(&format!("{line}\n"))
+}
+
+#[tokio::test]
+async fn dead_addresses_cost_no_submit_and_each_submit_is_sent_once() {
+    let black_hole = BlackHole::start([127, 0, 0, 3]).await;
+    let servers = [Server::start([127, 0, 0, 4], true).await, Server::start([127, 0, 0, 5], true).await];
+    let dead_ipv6: SocketAddr = "[::1]:1".parse().expect("an address");
+    let addresses = [refusing([127, 0, 0, 2]), black_hole.address, servers[0].address, servers[1].address, dead_ipv6];
+    let (client, registry) = client(&addresses, options());
+    let mut sent: Vec<String> = Vec::new();
+    // At once, and then one after the other.
+    let mut submits = JoinSet::new();
+    for number in 0..40 {
+        let (client, body) = (client.clone(), format!("at once {number}"));
+        sent.push(body.clone());
+        submits.spawn(async move { send(&client, Endpoint::CreateTask, &body).await });
+    }
+    for result in submits.join_all().await {
+        assert!(result.is_ok(), "{result:?}");
+    }
+    // From now on, no submit meets a dead address, because submits are no probes.
+    let connects = |registry: &MetricsRegistry| has_metric(registry, "capgate_upstream_addresses{state=\"ejected\"} 3");
+    assert!(connects(&registry), "{}", String::from_utf8_lossy(&registry.render()));
+    for number in 0..40 {
+        let body = format!("in turn {number}");
+        sent.push(body.clone());
+        let result = send(&client, Endpoint::CreateTask, &body).await;
+        assert!(result.is_ok(), "{result:?}");
+    }
+    assert_metric(&registry, "capgate_upstream_ejections_total{cause=\"connect\"} 3");
+    assert_metric(&registry, "capgate_upstream_addresses{state=\"healthy\"} 2");
+    let mut received = servers.iter().flat_map(Server::requests).collect::<Vec<_>>();
+    assert!(servers.iter().all(|server| !server.requests().is_empty()), "one server got all submits");
+    received.sort();
+    sent.sort();
+    assert_eq!(received, sent);
+}
+
+#[tokio::test]
+async fn an_address_that_answers_no_polls_gets_no_submits() {
+    let silent = Server::start([127, 0, 0, 2], false).await;
+    let alive = Server::start([127, 0, 0, 3], true).await;
+    let timeouts =
+        Options { connect_timeout: Duration::from_millis(100), poll_timeout: Duration::from_millis(200), ..options() };
+    let (client, registry) = client(&[silent.address, alive.address], timeouts);
+    for _ in 0..20 {
+        let _ = send(&client, Endpoint::GetTaskResult, "poll").await;
+        if has_metric(&registry, "capgate_upstream_ejections_total{cause=\"call\"} 1") {
+            break;
+        }
+    }
+    assert_metric(&registry, "capgate_upstream_addresses{state=\"ejected\"} 1");
+    for _ in 0..20 {
+        let result = send(&client, Endpoint::CreateTask, "submit").await;
+        assert!(result.is_ok(), "{result:?}");
+    }
+    assert_eq!(silent.requests(), ["poll"; 5]);
+}
+
+#[tokio::test]
+async fn the_circuit_opens_if_no_address_answers_and_closes_after_a_few_answers() {
+    let server = Server::start([127, 0, 0, 2], false).await;
+    let timeouts =
+        Options { connect_timeout: Duration::from_millis(100), poll_timeout: Duration::from_millis(500), ..options() };
+    let (client, registry) = client(&[server.address], timeouts);
+    let mut polls = JoinSet::new();
+    for _ in 0..5 {
+        let client = client.clone();
+        polls.spawn(async move { send(&client, Endpoint::GetTaskResult, "poll").await });
+    }
+    let timeout = SendError { sent: true, cause: "timeout" };
+    assert!(polls.join_all().await.iter().all(|result| result.as_ref().err() == Some(&timeout)));
+    assert_metric(&registry, "capgate_upstream_addresses{state=\"ejected\"} 1");
+    // One call is the probe; none of the others is sent.
+    let mut submits = JoinSet::new();
+    for number in 0..20 {
+        let client = client.clone();
+        let endpoint = if number == 0 { Endpoint::GetTaskResult } else { Endpoint::CreateTask };
+        submits.spawn(async move { send(&client, endpoint, "probe").await });
+    }
+    let mut open = 0;
+    for result in submits.join_all().await {
+        let error = result.expect_err("no answer");
+        open += usize::from(error == SendError { sent: false, cause: "circuit_open" });
+        assert!(error == timeout || !error.sent, "{error:?}");
+    }
+    assert_eq!((open, server.requests().iter().filter(|body| *body == "probe").count()), (19, 1));
+    server.answers.store(true, Ordering::Relaxed);
+    for _ in 0..4 {
+        assert!(send(&client, Endpoint::GetTaskResult, "poll").await.is_ok());
+    }
+    assert_metric(&registry, "capgate_upstream_addresses{state=\"healthy\"} 1");
+}
+
+#[tokio::test]
+async fn a_call_that_no_address_accepts_is_not_sent() {
+    let (client, registry) = client(&[refusing([127, 0, 0, 2]), refusing([127, 0, 0, 3])], options());
+    for _ in 0..3 {
+        // The ejected addresses are tried too: they may be back.
+        let result = send(&client, Endpoint::CreateTask, "submit").await;
+        assert_eq!(result.err(), Some(SendError { sent: false, cause: "connect" }));
+    }
+    assert_metric(&registry, "capgate_upstream_ejections_total{cause=\"connect\"} 6");
+}
+
+#[tokio::test]
+async fn without_idle_connections_each_call_opens_one() {
+    for no_pool in
+        [Options { connections_idle_max: 0, ..options() }, Options { idle_timeout: Duration::ZERO, ..options() }]
+    {
+        let server = Server::start([127, 0, 0, 2], true).await;
+        let (client, _) = client(&[server.address], no_pool);
+        for _ in 0..3 {
+            assert!(send(&client, Endpoint::CreateTask, "submit").await.is_ok());
+        }
+        assert_eq!((server.connections.load(Ordering::Relaxed), server.requests().len()), (3, 3));
+    }
+}
