@@ -65,12 +65,8 @@ impl<H: Handler> AcceptLoop<H> {
 
     /// Serves a connection, or closes it at once if a limit is reached.
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
-        let admitted = self.connections.admit(peer.ip()).and_then(|guard| {
-            let handshake = self.tls.as_ref().map(|_| guard.begin_handshake()).transpose()?;
-            Ok((guard, handshake))
-        });
-        let (guard, handshake) = match admitted {
-            Ok(admitted) => admitted,
+        let guard = match self.connections.admit(peer.ip()) {
+            Ok(guard) => guard,
             Err(refusal) => return self.connections.count_refusal(refusal),
         };
         let (this, shutdown) = (Arc::clone(self), shutdown.clone());
@@ -79,24 +75,19 @@ impl<H: Handler> AcceptLoop<H> {
             reason = "a connection lives until its client leaves; the drain awaits it"
         )]
         tokio::spawn(async move {
-            match this.handshake(to_stream(socket, peer)).await {
-                Ok(stream) => {
-                    drop(handshake);
-                    this.serve(stream, &guard, &shutdown).await;
-                }
+            match this.handshake(to_stream(socket, peer), &guard).await {
+                Ok(stream) => this.listener.serve(stream, &guard, &shutdown).await,
                 Err(refusal) => this.connections.count_refusal(refusal),
             }
         });
     }
 
-    async fn serve(&self, stream: Stream, guard: &ConnectionGuard, shutdown: &ShutdownWatch) {
-        self.listener.serve(stream, guard, shutdown).await;
-    }
-
-    async fn handshake(&self, stream: L4Stream) -> Result<Stream, Refusal> {
+    async fn handshake(&self, stream: L4Stream, guard: &ConnectionGuard) -> Result<Stream, Refusal> {
         let Some(tls) = &self.tls else {
             return Ok(Box::new(stream));
         };
+        let permits = timeout(self.handshake_timeout, guard.begin_handshake());
+        let _permits = permits.await.map_err(|_| Refusal::Handshakes)?;
         match timeout(self.handshake_timeout, tls.tls_handshake(stream)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(_)) => Err(Refusal::HandshakeFailed),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use prometheus::{IntCounter, IntCounterVec};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::options::ConnectionLimits;
 use crate::telemetry::metrics::MetricsRegistry;
@@ -16,7 +16,8 @@ use crate::telemetry::metrics::MetricsRegistry;
 pub struct Connections {
     limits: ConnectionLimits,
     open: AtomicUsize,
-    handshakes: AtomicUsize,
+    /// One permit for each TLS handshake that may be in progress.
+    handshakes: Semaphore,
     /// One entry for each address with an open connection.
     addresses: DashMap<ClientNetwork, Arc<AddressUsage>>,
     /// Notified each time that the last connection closes.
@@ -31,7 +32,7 @@ pub enum Refusal {
     Total,
     /// As many connections are open as one address may have.
     Address,
-    /// Too many TLS handshakes are in progress, in total or of the address.
+    /// The connection waited for too long while too many TLS handshakes were in progress, in total or of the address.
     Handshakes,
     /// The TLS handshake failed.
     HandshakeFailed,
@@ -79,10 +80,11 @@ impl From<IpAddr> for ClientNetwork {
 }
 
 /// What one client address uses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AddressUsage {
     connections: AtomicUsize,
-    handshakes: AtomicUsize,
+    /// One permit for each TLS handshake that may be in progress.
+    handshakes: Semaphore,
     /// Bytes charged for its requests; see [`super::memory`].
     pub(super) bytes: AtomicUsize,
 }
@@ -118,9 +120,9 @@ impl Connections {
 
     fn with_metrics(limits: ConnectionLimits, metrics: Option<Metrics>) -> Self {
         Self {
-            limits,
             open: AtomicUsize::new(0),
-            handshakes: AtomicUsize::new(0),
+            handshakes: Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)),
+            limits,
             addresses: DashMap::new(),
             closed: Notify::new(),
             metrics,
@@ -149,7 +151,7 @@ impl Connections {
         let network = ClientNetwork::from(address);
         let usage = {
             // Incremented under the lock of the entry, so that nobody removes it in between.
-            let usage = self.addresses.entry(network).or_default();
+            let usage = self.addresses.entry(network).or_insert_with(|| Arc::new(self.new_usage()));
             usage.connections.fetch_add(1, Ordering::Relaxed);
             Arc::clone(&usage)
         };
@@ -165,6 +167,14 @@ impl Connections {
             return Err(Refusal::Address);
         }
         Ok(guard)
+    }
+
+    fn new_usage(&self) -> AddressUsage {
+        AddressUsage {
+            connections: AtomicUsize::new(0),
+            handshakes: Semaphore::new(self.limits.address_handshakes_max.min(Semaphore::MAX_PERMITS)),
+            bytes: AtomicUsize::new(0),
+        }
     }
 
     /// Returns once no connection is open.
@@ -199,18 +209,13 @@ impl ConnectionGuard {
         self.is_exempt
     }
 
-    /// Starts a TLS handshake on the connection.
-    ///
-    /// # Errors
-    /// [`Refusal::Handshakes`].
-    pub(super) fn begin_handshake(&self) -> Result<HandshakeGuard, Refusal> {
-        let Connections { limits, handshakes, .. } = &*self.connections;
-        let in_total = handshakes.fetch_add(1, Ordering::Relaxed);
-        let of_address = self.usage.handshakes.fetch_add(1, Ordering::Relaxed);
-        let guard = HandshakeGuard { connections: Arc::clone(&self.connections), usage: Arc::clone(&self.usage) };
-        let is_refused =
-            in_total >= limits.handshakes_max || (!self.is_exempt && of_address >= limits.address_handshakes_max);
-        if is_refused { Err(Refusal::Handshakes) } else { Ok(guard) }
+    /// Waits until the connection may start its TLS handshake, and returns the permits to hold until it ends. An honest
+    /// burst waits a moment; only silent connections make others wait for long.
+    pub(super) async fn begin_handshake(&self) -> [Option<SemaphorePermit<'_>>; 2] {
+        // The semaphores are never closed. The address first, so that one address does not hold permits of all while it
+        // waits for its own.
+        let of_address = if self.is_exempt { None } else { self.usage.handshakes.acquire().await.ok() };
+        [of_address, self.connections.handshakes.acquire().await.ok()]
     }
 }
 
@@ -223,20 +228,6 @@ impl Drop for ConnectionGuard {
         if open.fetch_sub(1, Ordering::Relaxed) == 1 {
             closed.notify_waiters();
         }
-    }
-}
-
-/// A TLS handshake in progress.
-#[derive(Debug)]
-pub(super) struct HandshakeGuard {
-    connections: Arc<Connections>,
-    usage: Arc<AddressUsage>,
-}
-
-impl Drop for HandshakeGuard {
-    fn drop(&mut self) {
-        self.connections.handshakes.fetch_sub(1, Ordering::Relaxed);
-        self.usage.handshakes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -297,17 +288,22 @@ mod tests {
         assert!(connections.admit(address("2001:db8:0:1::1")).is_ok());
     }
 
-    #[test]
-    fn handshakes_are_limited_and_nothing_is_kept_of_an_address_that_left() {
+    #[tokio::test]
+    async fn handshakes_wait_for_each_other_and_nothing_is_kept_of_an_address_that_left() {
         let connections = Connections::new(limits());
         let first = connections.admit(address("192.0.2.1")).expect("admitted");
         let second = connections.admit(address("192.0.2.2")).expect("admitted");
-        let held = [first.begin_handshake().expect("one"), first.begin_handshake().expect("two")];
-        assert_eq!(first.begin_handshake().expect_err("three of an address"), Refusal::Handshakes);
-        let _third = second.begin_handshake().expect("three in total");
-        assert_eq!(second.begin_handshake().expect_err("four in total"), Refusal::Handshakes);
-        drop(held);
-        assert!(first.begin_handshake().is_ok());
+        let (one, two) = (first.begin_handshake().await, first.begin_handshake().await);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut third = Box::pin(first.begin_handshake());
+        assert!(third.as_mut().poll(&mut context).is_pending(), "three of an address");
+        let held = second.begin_handshake().await;
+        let mut fourth = Box::pin(second.begin_handshake());
+        assert!(fourth.as_mut().poll(&mut context).is_pending(), "four in total");
+        drop(one);
+        let third = third.await;
+        drop((two, held, third));
+        drop(fourth.await);
         drop((first, second));
         assert_eq!((connections.open(), connections.addresses.len()), (0, 0));
     }
