@@ -301,9 +301,10 @@ mod tests {
         let mut fourth = Box::pin(second.begin_handshake());
         assert!(fourth.as_mut().poll(&mut context).is_pending(), "four in total");
         drop(one);
-        let third = third.await;
-        drop((two, held, third));
-        drop(fourth.await);
+        // The fourth was first in the queue for the total, the third waited for its address.
+        let fourth = fourth.await;
+        drop((two, held, fourth));
+        drop(third.await);
         drop((first, second));
         assert_eq!((connections.open(), connections.addresses.len()), (0, 0));
     }
