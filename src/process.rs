@@ -21,7 +21,6 @@ impl ShutdownSignals {
     /// # Errors
     /// If a handler cannot be installed.
     pub fn install() -> Result<Self, String> {
-        let install = |kind| signal(kind).map_err(|error| format!("cannot install a signal handler: {error}"));
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
@@ -46,7 +45,6 @@ impl ShutdownSignals {
 /// # Errors
 /// If a handler cannot be installed.
 pub fn ignore_other_signals() -> Result<impl Future<Output = ()> + Send, String> {
-    let install = |kind| signal(kind).map_err(|error| format!("cannot install a signal handler: {error}"));
     let mut hangup = install(SignalKind::hangup())?;
     let mut user1 = install(SignalKind::user_defined1())?;
     let mut user2 = install(SignalKind::user_defined2())?;
@@ -60,6 +58,10 @@ pub fn ignore_other_signals() -> Result<impl Future<Output = ()> + Send, String>
             tracing::info!(signal = name, "signal ignored");
         }
     })
+}
+
+fn install(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("cannot install a signal handler: {error}"))
 }
 
 /// Raises the limit of open files as far as the system allows and returns the new limit. Each connection is an open
