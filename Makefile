@@ -5,7 +5,7 @@ CARGO ?= cargo
 TLS ?=
 CERT_DIR := target/self-signed
 
-.PHONY: help run test check clients fuzz bench tools
+.PHONY: help run test check clients trials trials-full fuzz bench tools
 
 help:
 	@echo "make run         build the release binary and run the gateway on loopback with the embedded sandbox"
@@ -14,6 +14,8 @@ help:
 	@echo "make check       check formatting, lints and documentation, as CI does"
 	@echo "make fuzz        fuzz each parser for a minute, seeded from the transcripts"
 	@echo "make bench       compare capgate with nginx and Lua, axum, Node and constant answers; takes half an hour"
+	@echo "make trials      attack the gateway and break its upstream, at small sizes as CI does"
+	@echo "make trials-full the same at full sizes; takes an hour"
 	@echo "make clients     test real client libraries against the binary (needs the package registries)"
 
 # Pingora compiles zlib-ng, which needs cmake and a C compiler with any TLS backend.
@@ -39,6 +41,12 @@ clients: tools
 	@sh tools/need.sh python3=python3,python3-venv curl=curl jq=jq node=nodejs npm=npm
 	$(CARGO) build --locked --all-targets
 	bash tests/clients/run.sh target/debug/capgate
+
+# Trials need a release build: a debug build has other limits.
+trials trials-full: tools
+	@sh tools/need.sh python3=python3,python3-venv
+	$(CARGO) build --release --locked --bin capgate
+	python3 tests/trials/run.py $(if $(filter trials-full,$@),--full)
 
 # libFuzzer is written in C++.
 fuzz: tools

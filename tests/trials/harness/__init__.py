@@ -1,0 +1,1 @@
+"""What the trials share: the gateway under test, honest clients, and goals."""

@@ -1,0 +1,1 @@
+"""The trials; ../run.py lists and runs them."""
