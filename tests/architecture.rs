@@ -8,7 +8,7 @@ use crate::support::sources::{ImportGraph, Source, sources};
 
 /// The parts of the program, and which parts each may import. [`COMPOSITION_ROOT`] may import any.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["config", "native", "server", "storm", "translate", "wiring"]),
+    ("cli", &["config", "native", "process", "server", "storm", "translate", "wiring"]),
     ("methods", &[]),
     ("domain", &["methods"]),
     ("http", &[]),

@@ -19,6 +19,7 @@ mod ledger;
 mod lifecycle;
 mod pacing;
 mod properties;
+mod secrecy;
 mod snapshot;
 mod storm;
 mod support;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output::{EXIT_CONFIG, print_message};
 use crate::config::Config;
+use crate::process::core_dumps;
 
 #[derive(Args)]
 pub(super) struct ConfigFile {
@@ -24,7 +25,14 @@ impl ConfigFile {
         command: impl FnOnce(&Config) -> ExitCode,
     ) -> ExitCode {
         match Config::load(self.config.as_deref(), environment) {
-            Ok(config) => command(&config),
+            Ok(config) => {
+                if !config.has_core_dumps()
+                    && let Err(warning) = core_dumps::forbid()
+                {
+                    print_message(warning);
+                }
+                command(&config)
+            }
             Err(error) => {
                 print_message(error);
                 ExitCode::from(EXIT_CONFIG)

@@ -7,7 +7,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use url::Url;
 
-use super::output::{EXIT_ARGUMENTS, EXIT_FAILURE, print_result};
+use super::output::{EXIT_ARGUMENTS, EXIT_FAILURE, print_message, print_result};
+use crate::process::core_dumps;
 use crate::storm::net::{self, StormError, StormOptions};
 use crate::storm::plan::{Plan, SolveTimes};
 
@@ -110,6 +111,9 @@ fn parse_url(argument: &str, text: &str) -> Result<Url, StormError> {
 
 impl Storm {
     pub(super) fn run(self, mut environment: impl Iterator<Item = (String, String)>) -> ExitCode {
+        if let Err(warning) = core_dumps::forbid() {
+            print_message(warning);
+        }
         let key = environment.find(|(name, _)| name == KEY_VARIABLE).map(|(_, key)| key);
         print_result(&self.run_storm(key), |error| match error {
             StormError::Refused(_) => EXIT_ARGUMENTS,

@@ -75,6 +75,11 @@ impl Config {
         Some(self.sections.server.threads.count()).filter(|threads| *threads > 0)
     }
 
+    /// Whether a crash may leave a core file, and debuggers may attach.
+    pub fn has_core_dumps(&self) -> bool {
+        self.sections.server.core_dumps
+    }
+
     /// Returns the options of the log.
     pub fn log_options(&self) -> LogOptions {
         let log = &self.sections.log;

@@ -67,6 +67,7 @@ section! {
         threads: Ranged<0, 1024> = Ranged(0),
         drain_ms: Ranged<0, 600_000> = Ranged(25_000),
         connections_max: Ranged<1, 1_000_000> = Ranged(20_000),
+        core_dumps: bool = false,
     }
 }
 

@@ -46,7 +46,8 @@ impl Process {
         Self::spawn(child, "run", environment).await
     }
 
-    async fn spawn(mut child: Command, command: &str, environment: &[(String, String)]) -> Self {
+    /// Starts a child that is `capgate <command>`, or becomes it, and waits until it listens.
+    pub(crate) async fn spawn(mut child: Command, command: &str, environment: &[(String, String)]) -> Self {
         child.env_clear().env("RUST_BACKTRACE", "1");
         for (name, value) in [
             ("CAPGATE_LISTEN_HTTP", "127.0.0.1:0"),
@@ -108,10 +109,14 @@ impl Process {
         panic!("the metrics never contain {line}{}", self.metrics().await);
     }
 
+    /// Returns the id of the running process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
     /// Returns the resident memory of the process in bytes.
     pub(crate) fn resident_bytes(&self) -> usize {
-        let id = self.child.id().expect("a running process");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a Linux process");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a Linux process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         1024 * line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")
     }
@@ -123,7 +128,7 @@ impl Process {
 
     /// Sends a signal by its name without "SIG".
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().expect("a running process");
+        let id = self.id();
         // The shell's builtin, because minimal systems lack the `kill` program.
         let command = format!("kill -{name} {id}");
         let kill = std::process::Command::new("sh").arg("-c").arg(command).status().expect("run sh");

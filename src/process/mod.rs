@@ -1,5 +1,7 @@
-//! The process as the operating system sees it: signals that end it, the limit of open files, and the runtime's
+//! The process as the operating system sees it: signals that end it, the limit of open files, core files, and the runtime's
 //! threads.
+
+pub mod core_dumps;
 
 use std::io;
 
