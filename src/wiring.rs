@@ -15,12 +15,14 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
 use crate::process;
+use crate::process::panics::{EXIT_PANICS, keep_running};
 use crate::sandbox::Sandbox;
 use crate::server::connections::Connections;
 use crate::server::lifecycle::{Audience, ServeError, Server};
 use crate::server::options::ConnectionLimits;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::MetricsRegistry;
+use crate::telemetry::panics::install_hook;
 use crate::upstream::client::NativeUpstream;
 
 /// Most connections of operators and monitoring at once.
@@ -49,17 +51,35 @@ pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
     })
 }
 
-/// Starts the log and the runtime, builds a server, and runs it until shutdown.
-fn serve(
+/// Starts the log and the runtime, builds a server, and runs it until shutdown, or until there were too many panics.
+///
+/// # Errors
+/// As [`run`].
+pub fn serve(
     config: &Config,
     build: impl FnOnce(&Config, &MetricsRegistry, &Log) -> Result<Server, ServeError>,
 ) -> Result<(), ServeError> {
     let registry = MetricsRegistry::new();
     let options = config.log_options();
     let log = Log::start(options.format, options.level, &registry).map_err(ServeError)?;
+    let flushed = log.clone();
+    install_hook(config.panics_per_minute_max(), &registry, move || {
+        flushed.flush();
+        std::process::exit(EXIT_PANICS);
+    });
     let runtime = process::start_runtime(config.runtime_threads()).map_err(ServeError)?;
     let served = runtime.block_on(async {
-        spawn(process::ignore_other_signals().map_err(ServeError)?);
+        let signals = process::ignore_other_signals().map_err(ServeError)?;
+        let mut signals = Some(signals);
+        // The handlers stay installed in any case, so there is nothing to start again.
+        spawn("signals", move || {
+            let signals = signals.take();
+            async move {
+                if let Some(signals) = signals {
+                    signals.await;
+                }
+            }
+        });
         let mut server = build(config, &registry, &log)?;
         server.run_until_shutdown().await.map(|()| server)
     });
@@ -97,9 +117,10 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
         let admin = AdminApp::new(registry.clone(), server.readiness());
         server.listen("admin", address, None, admin, Audience::Private { connections_max: ADMIN_CONNECTIONS_MAX })?;
     }
-    spawn(ledger.run_sweep());
-    spawn(gateway.run_prefetch());
-    spawn(upstream.run_resolver(config.resolve_interval()));
+    let resolve_interval = config.resolve_interval();
+    spawn("sweep", move || ledger.clone().run_sweep());
+    spawn("prefetch", move || gateway.clone().run_prefetch());
+    spawn("resolver", move || upstream.run_resolver(resolve_interval));
     Ok(server)
 }
 
@@ -130,7 +151,7 @@ fn fit_to_open_files(mut limits: ConnectionLimits) -> ConnectionLimits {
     limits
 }
 
-fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+fn spawn<F: Future<Output = ()> + Send + 'static>(name: &'static str, start: impl FnMut() -> F + Send + 'static) {
     #[expect(clippy::disallowed_methods, reason = "background tasks live as long as the process")]
-    tokio::spawn(future);
+    tokio::spawn(keep_running(name, start));
 }

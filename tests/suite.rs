@@ -18,6 +18,7 @@ mod documents;
 mod ledger;
 mod lifecycle;
 mod pacing;
+mod panics;
 mod properties;
 mod secrecy;
 mod snapshot;

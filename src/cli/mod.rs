@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::config_file::ConfigFile;
-use self::output::{exit_code, print_message};
+use self::output::{exit_code, hide_panic_messages, print_message};
 use crate::wiring;
 
 /// Compatibility gateway: the legacy 2captcha API (in.php, res.php) in front of uCaptcha's native JSON API.
@@ -31,7 +31,7 @@ impl fmt::Debug for Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, or stopped by SIGTERM or SIGINT; 1 could not serve, or the storm failed; 2 invalid arguments, \
-or a refused target; 78 invalid configuration.
+or a refused target; 70 too many panics; 78 invalid configuration.
 Every configuration key can be set in the environment as CAPGATE_<SECTION>_<KEY>.";
 
 #[derive(Subcommand)]
@@ -51,6 +51,7 @@ enum Command {
 impl Arguments {
     /// Runs the command. `environment` contains every variable of the process, so that nothing else reads them.
     pub fn run(self, environment: impl Iterator<Item = (String, String)>) -> ExitCode {
+        hide_panic_messages();
         match self.command {
             Command::Run(file) => file.with_config(environment, |config| exit_code(wiring::run(config))),
             Command::Check(file) => file.with_config(environment, |_| {

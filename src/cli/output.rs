@@ -27,6 +27,14 @@ pub(super) fn print_result<E: Display>(result: &Result<String, E>, error_code: i
     }
 }
 
+/// Replaces the panic hook by one that prints the place of a panic. Its message may quote a key.
+pub(super) fn hide_panic_messages() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        print_message(format_args!("panic at {place}"));
+    }));
+}
+
 /// Prints a message to standard error.
 pub(super) fn print_message(message: impl Display) {
     eprintln!("capgate: {message}");

@@ -80,6 +80,11 @@ impl Config {
         self.sections.server.core_dumps
     }
 
+    /// Returns the most panics in a minute; 0 for no limit.
+    pub fn panics_per_minute_max(&self) -> usize {
+        self.sections.server.panics_per_minute_max.count()
+    }
+
     /// Returns the options of the log.
     pub fn log_options(&self) -> LogOptions {
         let log = &self.sections.log;

@@ -68,6 +68,7 @@ section! {
         drain_ms: Ranged<0, 600_000> = Ranged(25_000),
         connections_max: Ranged<1, 1_000_000> = Ranged(20_000),
         core_dumps: bool = false,
+        panics_per_minute_max: Ranged<0, 10_000> = Ranged(60),
     }
 }
 

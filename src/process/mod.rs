@@ -1,7 +1,8 @@
-//! The process as the operating system sees it: signals that end it, the limit of open files, core files, and the runtime's
-//! threads.
+//! The process as the operating system sees it: signals that end it, the limit of open files, core files,
+//! panics, and the runtime's threads.
 
 pub mod core_dumps;
+pub mod panics;
 
 use std::io;
 

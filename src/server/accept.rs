@@ -35,21 +35,20 @@ pub(super) struct AcceptLoop<H> {
 }
 
 impl<H: Handler> AcceptLoop<H> {
-    /// Accepts connections until the process shuts down, and serves each in a task of its own. Then closes the socket, while
-    /// connections go on.
-    pub(super) async fn run(self, socket: TcpListener, shutdown: ShutdownWatch) {
-        let this = Arc::new(self);
+    /// Accepts connections until the process shuts down, and serves each in a task of its own. Connections go on
+    /// after that.
+    pub(super) async fn run(self: &Arc<Self>, socket: &TcpListener, shutdown: &ShutdownWatch) {
         let mut back_off = BACK_OFF_MIN;
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = shutdown_requested(&shutdown) => return,
+                () = shutdown_requested(shutdown) => return,
                 accepted = socket.accept() => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => {
                     back_off = BACK_OFF_MIN;
-                    this.admit(socket, peer, &shutdown);
+                    self.admit(socket, peer, shutdown);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {

@@ -1,9 +1,7 @@
 //! The application of one listener with its options. Catches panics, so that each costs only one request.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -11,6 +9,7 @@ use super::handler::{Handler, Rejection, Response};
 use super::memory::MemoryBudget;
 use super::options::Options;
 use crate::http::{Inbound, Step};
+use crate::process::panics::catch_unwind;
 
 /// A handler with the options of its listener.
 pub(super) struct App<H> {
@@ -35,18 +34,9 @@ impl<H: Handler> App<H> {
     /// Answers a request that is pending.
     pub(super) async fn respond(&self, request: Inbound, pending: H::Pending) -> Response<H::Labels> {
         let without_body = Inbound { body: Bytes::new(), ..request.clone() };
-        match catch_unwind(self.handler.respond(request, pending)).await {
+        match catch_unwind(self.handler.respond(request, pending).as_mut()).await {
             Some(response) => response,
             None => self.handler.reject(&without_body, Rejection::Panicked),
         }
     }
-}
-
-/// Awaits a future. Returns `None` if it panics; the panic hook has logged the panic by then.
-async fn catch_unwind<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Option<T> {
-    let poll = |context: &mut Context<'_>| {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
-        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
-    };
-    std::future::poll_fn(poll).await
 }

@@ -21,6 +21,7 @@ use super::listener::Listener;
 use super::memory::MemoryBudget;
 use super::options::{ConnectionLimits, Options};
 use crate::process::ShutdownSignals;
+use crate::process::panics::keep_running;
 
 /// Why the process cannot serve.
 #[derive(Debug)]
@@ -116,14 +117,16 @@ impl Server {
                 self.no_shutdown.subscribe(),
             ),
         };
-        let accept_loop = AcceptLoop {
+        let accept_loop = Arc::new(AcceptLoop {
             tls: tls.map(Arc::new),
             handshake_timeout: self.options.handshake_timeout,
             connections,
             listener: Arc::new(Listener::new(App::new(handler, self.options.clone(), memory))),
-        };
+        });
         #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]
-        let accepting = tokio::spawn(accept_loop.run(socket, shutdown));
+        let accepting = tokio::spawn(async move {
+            keep_running("accept loop", || accept_loop.run(&socket, &shutdown)).await;
+        });
         if audience == Audience::Public {
             self.accepting.push(accepting);
         }
@@ -160,7 +163,6 @@ impl Server {
         /// Longer than it takes to start serving a connection that was accepted just before its listener closed.
         const LATE_CONNECTION_DELAY: Duration = Duration::from_millis(20);
         for accepting in self.accepting.drain(..) {
-            // A listener that panicked accepts nothing either.
             let _ = accepting.await;
         }
         self.connections.wait_until_closed().await;

@@ -3,7 +3,8 @@
 //! dropped and counted, and no request is delayed. The fields of an access line are numbers, values from closed sets,
 //! and the client's address.
 
-use std::io::Write;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use tracing_log::LogTracer;
@@ -11,10 +12,11 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
-use super::access_log::{AccessEntry, AccessFormatter};
+use super::access_log::AccessEntry;
 use super::clock::now;
 use super::events::EventLayer;
 use super::log_queue::{Entry, LogQueue};
+use super::log_writer::LogWriter;
 use super::metrics::MetricsRegistry;
 use super::options::{LogFormat, LogLevel};
 
@@ -38,21 +40,24 @@ impl AccessLog {
 }
 
 impl Log {
-    /// Starts the writer, and makes it the subscriber of `tracing`, of the `log` crate and of the panic hook. Once per
-    /// process.
+    /// Starts the writer, and makes it the subscriber of `tracing` and of the `log` crate. Once per process.
     ///
     /// # Errors
     /// If there is a subscriber already, or the thread cannot be started.
     pub fn start(format: LogFormat, level: LogLevel, registry: &MetricsRegistry) -> Result<Self, String> {
         let dropped = registry.counter(
             "capgate_log_lines_dropped_total",
-            "Log lines dropped because the log could not be written fast enough.",
+            "Log lines that were not written: standard output is closed, full, or not read fast enough.",
         );
-        let queue = Arc::new(LogQueue::new(dropped));
+        let queue = Arc::new(LogQueue::new(dropped.clone()));
         let entries = Arc::clone(&queue);
+        // Without the standard library's own buffer, which hides how much was written before an error.
+        let out = std::io::stdout().as_fd().try_clone_to_owned();
+        let out = File::from(out.map_err(|error| format!("cannot use standard output: {error}"))?);
+        let writer = LogWriter::new(out, format, dropped);
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_entries(&entries, format))
+            .spawn(move || write_entries(&entries, writer))
             .map_err(|error| format!("cannot start the log thread: {error}"))?;
         let level = match level {
             LogLevel::Error => LevelFilter::ERROR,
@@ -65,11 +70,6 @@ impl Log {
         // Only other crates use `log`, and nothing of theirs below `warn` is written.
         let other_crates = if level == LevelFilter::ERROR { log::LevelFilter::Error } else { log::LevelFilter::Warn };
         LogTracer::builder().with_max_level(other_crates).init().map_err(|error| error.to_string())?;
-        // The default hook prints the panic's message, which may quote bytes of a client.
-        std::panic::set_hook(Box::new(|panic| {
-            let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(place, "panic");
-        }));
         Ok(Self { queue })
     }
 
@@ -85,20 +85,11 @@ impl Log {
 }
 
 /// Writes entries forever.
-fn write_entries(queue: &LogQueue, format: LogFormat) {
-    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout());
-    let mut formatter = AccessFormatter::new(format);
+fn write_entries(queue: &LogQueue, mut writer: LogWriter<File>) {
     let mut entries = Vec::new();
     loop {
         let flush = queue.take(&mut entries);
-        for entry in entries.drain(..) {
-            // A closed standard output is no reason to stop serving.
-            let _ = match entry {
-                Entry::Event(line) => writeln!(out, "{line}"),
-                Entry::Access(at, entry) => out.write_all(formatter.line(at, &entry)),
-            };
-        }
-        let _ = out.flush();
+        writer.write(&mut entries);
         queue.complete_flush(flush);
     }
 }

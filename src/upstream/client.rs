@@ -90,7 +90,7 @@ impl NativeUpstream {
     }
 
     /// Keeps the upstream's addresses up to date. Never returns.
-    pub fn run_resolver(&self, period: Duration) -> impl Future<Output = ()> + Send + 'static {
+    pub fn run_resolver(&self, period: Duration) -> impl Future<Output = ()> + Send + use<> {
         Arc::clone(&self.0.resolver).run_refresh(period)
     }
 }
