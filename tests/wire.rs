@@ -4,6 +4,7 @@
 mod abuse;
 mod limits;
 mod listeners;
+mod log_output;
 mod requests;
 mod tls;
 mod transcripts;

@@ -97,3 +97,23 @@ impl LogQueue {
         self.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_find_the_queue_full_are_counted() {
+        let dropped = IntCounter::new("dropped", "Dropped.").expect("a counter");
+        let queue = LogQueue::new(dropped.clone());
+        for _ in 0..ENTRIES_MAX + 3 {
+            queue.push(Entry::Event(String::new()));
+        }
+        assert_eq!(dropped.get(), 3);
+        let mut entries = Vec::new();
+        queue.take(&mut entries);
+        assert_eq!(entries.len(), ENTRIES_MAX);
+        queue.push(Entry::Event(String::new()));
+        assert_eq!(dropped.get(), 3);
+    }
+}

@@ -15,7 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Process {
     child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
+    /// Standard output, until the test closes it.
+    stdout: Option<Lines<BufReader<ChildStdout>>>,
     /// Lines of the log read so far.
     pub(crate) log: Vec<String>,
     pub(crate) http: SocketAddr,
@@ -60,7 +61,7 @@ impl Process {
         }
         child.envs(environment.iter().cloned());
         let mut child = child.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("start capgate");
-        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let stdout = Some(BufReader::new(child.stdout.take().expect("stdout is piped")).lines());
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut process = Self { child, stdout, log: Vec::new(), http: unbound, https: None, admin: None };
         // Listeners start in a fixed order.
@@ -83,7 +84,8 @@ impl Process {
     }
 
     async fn next_line(&mut self) -> Option<String> {
-        let line = tokio::time::timeout(TIMEOUT, self.stdout.next_line()).await.expect("a log line within the timeout");
+        let stdout = self.stdout.as_mut()?;
+        let line = tokio::time::timeout(TIMEOUT, stdout.next_line()).await.expect("a log line within the timeout");
         let line = line.expect("read stdout")?;
         self.log.push(line.clone());
         Some(line)
@@ -121,6 +123,11 @@ impl Process {
         1024 * line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")
     }
 
+    /// Closes the pipe from which the log is read.
+    pub(crate) fn close_output(&mut self) {
+        self.stdout = None;
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
@@ -145,6 +152,12 @@ impl Process {
         while self.next_line().await.is_some() {}
         let status = tokio::time::timeout(TIMEOUT, self.child.wait()).await.expect("an end within the timeout");
         status.expect("an exit status").code()
+    }
+
+    /// Waits for the end with exit code 0 while nobody reads the log.
+    pub(crate) async fn wait_without_reading(&mut self) {
+        let status = tokio::time::timeout(TIMEOUT, self.child.wait()).await.expect("an end within the timeout");
+        assert!(status.expect("an exit status").success());
     }
 
     /// Stops the process and asserts that it ends with exit code 0.
