@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
@@ -27,6 +28,10 @@ use crate::upstream::client::NativeUpstream;
 
 /// Most connections of operators and monitoring at once.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// How long such a connection may be idle. Short, so that forgotten connections do not lock out the others: monitoring
+/// opens a new one for each scrape without trouble.
+const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -115,7 +120,8 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     }
     if let Some(address) = config.admin_address() {
         let admin = AdminApp::new(registry.clone(), server.readiness());
-        server.listen("admin", address, None, admin, Audience::Private { connections_max: ADMIN_CONNECTIONS_MAX })?;
+        let operators = Audience::Private { connections_max: ADMIN_CONNECTIONS_MAX, idle_timeout: ADMIN_IDLE_TIMEOUT };
+        server.listen("admin", address, None, admin, operators)?;
     }
     let resolve_interval = config.resolve_interval();
     spawn("sweep", move || ledger.clone().run_sweep());
@@ -128,7 +134,9 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
 fn embed_sandbox(config: &Config, server: &mut Server) -> Result<Url, ServeError> {
     let app = SandboxApp::new(Sandbox::new(config.sandbox_options()));
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let address = server.listen("sandbox", any_port, None, app, Audience::Private { connections_max: usize::MAX })?;
+    let idle_timeout = config.server_options().idle_timeout;
+    let gateway = Audience::Private { connections_max: usize::MAX, idle_timeout };
+    let address = server.listen("sandbox", any_port, None, app, gateway)?;
     tracing::warn!("upstream.url is not set: the embedded sandbox answers with tokens that begin with SANDBOX");
     Url::parse(&format!("http://{address}")).map_err(|error| ServeError(error.to_string()))
 }

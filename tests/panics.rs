@@ -1,6 +1,7 @@
 //! Panics of a running server. The test binary starts itself as the server, because the capgate binary has no way to panic.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use capgate::apps::admin::AdminApp;
 use capgate::config::Config;
@@ -64,7 +65,13 @@ fn server() {
         server.listen("http", http, None, Arc::new(PanickingApp), Audience::Public)?;
         let admin = AdminApp::new(registry.clone(), server.readiness());
         let address = config.admin_address().expect("an address");
-        server.listen("admin", address, None, admin, Audience::Private { connections_max: 8 })?;
+        server.listen(
+            "admin",
+            address,
+            None,
+            admin,
+            Audience::Private { connections_max: 8, idle_timeout: Duration::from_secs(10) },
+        )?;
         Ok(server)
     });
     served.expect("served");

@@ -54,8 +54,8 @@ impl Handler for AdminApp {
         self.respond_to(&request)
     }
 
-    fn reject(&self, _request: &Inbound, _why: Rejection) -> Response<()> {
-        plain_text(413, "")
+    fn reject(&self, _request: &Inbound, why: Rejection) -> Response<()> {
+        plain_text(why.status(), "")
     }
 }
 
@@ -65,4 +65,18 @@ fn plain_text(status: u16, body: &'static str) -> Response<()> {
 
 fn response(status: u16, content_type: &'static str, body: Bytes) -> Response<()> {
     Response { status, content_type: Some(content_type), body, ..Response::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_has_a_status_of_its_kind() {
+        let app = AdminApp::new(MetricsRegistry::new(), Arc::default());
+        let request = crate::translate::from_url("/in.php", None, "").expect("a request");
+        let status = |why| app.reject(&request, why).status;
+        let kinds = [Rejection::BodyTooLarge, Rejection::BodyTimeout, Rejection::Overloaded, Rejection::Panicked];
+        assert_eq!(kinds.map(status), [413, 408, 503, 500]);
+    }
 }

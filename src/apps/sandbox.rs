@@ -32,14 +32,12 @@ impl SandboxApp {
     }
 
     async fn call(&self, request: &Inbound) -> Response<()> {
-        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        let _in_flight = InFlight::begin(self);
         let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let reply = self.sandbox.answer(&request.path, &request.body, now_ms);
         if reply.delay_ms > 0 {
             sleep(Duration::from_millis(reply.delay_ms)).await;
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let rate_limit = reply.rate_limit;
         #[expect(clippy::disallowed_methods, reason = "the header holds a Unix time")]
         let reset_at = u64::try_from(Utc::now().timestamp()).unwrap_or(0) + rate_limit.reset_secs;
@@ -65,6 +63,23 @@ impl SandboxApp {
     }
 }
 
+/// A call in flight. Ends when dropped, even if its client leaves before the answer.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn begin(app: &'a SandboxApp) -> Self {
+        let in_flight = app.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        app.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        Self(&app.in_flight)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[async_trait]
 impl Handler for SandboxApp {
     type Labels = ();
@@ -87,11 +102,55 @@ impl Handler for SandboxApp {
         }
     }
 
-    fn reject(&self, _request: &Inbound, _why: Rejection) -> Response<()> {
-        json(413, "{}".to_owned())
+    fn reject(&self, _request: &Inbound, why: Rejection) -> Response<()> {
+        json(why.status(), "{}".to_owned())
     }
 }
 
 fn json(status: u16, body: String) -> Response<()> {
     Response { status, content_type: Some("application/json"), body: Bytes::from(body), ..Response::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sandbox::Options;
+
+    fn app() -> Arc<SandboxApp> {
+        SandboxApp::new(Sandbox::new(Options {
+            solve_ms: 0,
+            solve_ms_by_type: BTreeMap::new(),
+            latency_ms: 1_000,
+            failure_rate: 0.0,
+            seed: 1,
+            requests_per_10s: 100,
+        }))
+    }
+
+    fn request(path: &str) -> Inbound {
+        let body = br#"{"clientKey":"K"}"#;
+        let request = crate::translate::from_url("/in.php", Some(body), "application/json").expect("a request");
+        Inbound { path: path.to_owned(), ..request }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_client_leaves_is_no_longer_in_flight() {
+        let app = app();
+        let call = || app.respond(request("/getBalance"), ());
+        for _ in 0..3 {
+            let left = tokio::time::timeout(Duration::from_millis(1), call()).await;
+            assert!(left.is_err());
+        }
+        assert_eq!(call().await.status, 200);
+        assert_eq!(app.counters()["inFlightMax"], 1);
+    }
+
+    #[test]
+    fn a_rejection_has_a_status_of_its_kind() {
+        let status = |why| app().reject(&request("/"), why).status;
+        let kinds = [Rejection::BodyTooLarge, Rejection::BodyTimeout, Rejection::Overloaded, Rejection::Panicked];
+        assert_eq!(kinds.map(status), [413, 408, 503, 500]);
+    }
 }

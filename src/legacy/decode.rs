@@ -65,7 +65,8 @@ fn parse_op(context: ReplyContext, form: &Form, limits: &Limits) -> Result<(Acco
     let key = form.get("key").unwrap_or_default();
     if context == ReplyContext::Submit && form.get("method") == Some("get_server_errors") {
         // The gateway answers this on its own: no key is required (2captcha docs), and none is used.
-        return Account::new(if key.is_empty() { "none" } else { key }).map(|account| (account, Op::ListErrors));
+        let account = Account::new(key).or_else(|_| Account::new("none"))?;
+        return Ok((account, Op::ListErrors));
     }
     let account = Account::new(key)?;
     let op = match context {

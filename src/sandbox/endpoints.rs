@@ -26,6 +26,8 @@ pub(super) struct Service {
     order: VecDeque<String>,
     /// Spending by key, in USD.
     spent: HashMap<String, f64>,
+    /// Ids issued so far, which a reset of the counters must not repeat.
+    issued: u64,
     /// Tasks since the last reset of the counters.
     pub(super) created: u64,
     /// Polls of the most polled task since the last reset of the counters.
@@ -54,7 +56,8 @@ impl Service {
             return Err(refusal);
         }
         self.created += 1;
-        let random = splitmix64(options.seed ^ splitmix64(self.created));
+        self.issued += 1;
+        let random = splitmix64(options.seed ^ splitmix64(self.issued));
         let solve_ms = match trigger {
             Some(TaskTrigger::SolvedAfter(ms)) => ms,
             _ => options.solve_ms_by_type.get(kind).copied().unwrap_or(options.solve_ms),

@@ -182,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_of_the_counters_keeps_tasks_and_repeats_no_id() {
+        let sandbox = sandbox(1_000, 0.0);
+        let (_, first) = create(&sandbox, "k", "s");
+        sandbox.reset_counters();
+        let (_, second) = create(&sandbox, "k", "s");
+        assert_ne!(first["taskId"], second["taskId"]);
+        assert_eq!(poll_status(&sandbox, &first, 2_000), "ready");
+        assert_eq!(sandbox.counters()["tasks"], 1);
+    }
+
+    #[test]
     fn images_are_solved_in_create_task_and_the_failure_rate_applies() {
         let image = json!({ "clientKey": "k", "task": { "type": "ImageToTextTask", "body": "AAAA" } });
         let (_, good) = post(&sandbox(1_000, 0.0), "/createTask", &image, 0);

@@ -101,6 +101,18 @@ pub enum Rejection {
     Panicked,
 }
 
+impl Rejection {
+    /// HTTP status of the response, for an application whose protocol has no status of its own.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BodyTooLarge => 413,
+            Self::BodyTimeout => 408,
+            Self::Overloaded => 503,
+            Self::Panicked => 500,
+        }
+    }
+}
+
 /// A response.
 #[derive(Clone, Debug, Default)]
 pub struct Response<L> {

@@ -45,6 +45,8 @@ pub enum Audience {
     Private {
         /// Most connections at once.
         connections_max: usize,
+        /// Longest time without a request, and for a request's header.
+        idle_timeout: Duration,
     },
 }
 
@@ -108,20 +110,25 @@ impl Server {
         let socket =
             bind(address).map_err(|error| ServeError(format!("cannot listen on {address} for {name}: {error}")))?;
         let bound = socket.local_addr().map_err(|error| ServeError(error.to_string()))?;
+        let mut options = self.options.clone();
         let (connections, memory, shutdown) = match audience {
             Audience::Public => (Arc::clone(&self.connections), Arc::clone(&self.memory), self.shutdown.subscribe()),
             // Counted apart, or the drain would wait for them.
-            Audience::Private { connections_max } => (
-                Connections::new(ConnectionLimits::private(connections_max)),
-                MemoryBudget::new(self.options.bodies_bytes_max, usize::MAX),
-                self.no_shutdown.subscribe(),
-            ),
+            Audience::Private { connections_max, idle_timeout } => {
+                options.idle_timeout = idle_timeout;
+                options.header_timeout = options.header_timeout.min(idle_timeout);
+                (
+                    Connections::new(ConnectionLimits::private(connections_max)),
+                    MemoryBudget::new(options.bodies_bytes_max, usize::MAX),
+                    self.no_shutdown.subscribe(),
+                )
+            }
         };
         let accept_loop = Arc::new(AcceptLoop {
             tls: tls.map(Arc::new),
-            handshake_timeout: self.options.handshake_timeout,
+            handshake_timeout: options.handshake_timeout,
             connections,
-            listener: Arc::new(Listener::new(App::new(handler, self.options.clone(), memory))),
+            listener: Arc::new(Listener::new(App::new(handler, options, memory))),
         });
         #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]
         let accepting = tokio::spawn(async move {

@@ -1,7 +1,12 @@
 //! Which listener serves which pages.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::sandbox;
-use crate::support::http::{get, request};
+use crate::support::http::{get, read_response, request};
 use crate::support::process::Process;
 
 #[tokio::test]
@@ -52,5 +57,30 @@ async fn the_sandbox_runs_alone_and_counts_calls() {
     post("/sandbox/reset", "").await;
     let counters = get(process.http, "/sandbox/counters").await.body;
     assert!(String::from_utf8(counters).expect("UTF-8").contains("\"getBalance\":0"));
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_lock_operators_out() {
+    // As many as the admin listener takes: half of them have made a request, half are silent.
+    let mut process = Process::start("run", &sandbox(&[])).await;
+    let admin = process.admin.expect("an admin listener");
+    let mut connections = Vec::new();
+    for at in 0..64 {
+        let mut stream = TcpStream::connect(admin).await.expect("a connection");
+        if at % 2 == 0 {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+            assert_eq!(read_response(&mut stream).await.expect("a response").status, 200);
+        }
+        connections.push(stream);
+    }
+    // Far less than the time-outs of the other listeners.
+    let closed = tokio::time::timeout(Duration::from_secs(8), async {
+        for mut stream in connections {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    assert!(closed.await.is_ok(), "the admin listener keeps idle connections");
+    assert_eq!(get(admin, "/livez").await.status, 200);
     process.stop().await;
 }
