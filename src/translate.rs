@@ -25,9 +25,8 @@ pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<In
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if Script::from_path(path).is_none() {
-        // A text that is no path may be a query with a key.
-        let path = if path.starts_with('/') { format!(" {path}") } else { String::new() };
-        return Err(format!("the path{path} is neither /in.php nor /res.php"));
+        // The error omits the path, which contains the key if it is followed by "&" and not by "?".
+        return Err("the path is neither /in.php nor /res.php".to_owned());
     }
     Ok(Inbound {
         verb: if body.is_some() { Verb::Post } else { Verb::Get },
@@ -63,7 +62,7 @@ pub fn from_http(raw: &[u8]) -> Result<Inbound, String> {
         .next_back();
     let mut inbound = from_url(target, body.filter(|_| verb == "POST"), content_type.unwrap_or_default())?;
     if verb != "GET" && verb != "POST" {
-        return Err(format!("the HTTP method {verb} is neither GET nor POST"));
+        return Err("the HTTP method is neither GET nor POST".to_owned());
     }
     if verb == "POST" {
         inbound.verb = Verb::Post;

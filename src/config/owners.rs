@@ -28,7 +28,7 @@ impl Config {
     /// Returns the address and certificate of the HTTPS listener; `None` if it is off or has no certificate.
     pub fn https_listener(&self) -> Option<(SocketAddr, TlsFiles)> {
         let (address, tls) = (self.sections.listen.https.0?, &self.sections.tls);
-        let files = TlsFiles { cert: non_empty(&tls.cert)?, key: non_empty(&tls.key)? };
+        let files = TlsFiles { cert: non_empty(&tls.cert.0)?, key: non_empty(&tls.key.0)? };
         Some((address, files))
     }
 
@@ -175,7 +175,7 @@ impl Config {
         let upstream = &self.sections.upstream;
         upstream::options::Options {
             url,
-            ca_file: non_empty(&upstream.ca_file),
+            ca_file: non_empty(&upstream.ca_file.0),
             connect_timeout: upstream.connect_timeout_ms.duration(),
             poll_timeout: upstream.poll_timeout_ms.duration(),
             submit_timeout: upstream.submit_timeout_ms.duration(),

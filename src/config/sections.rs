@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::method_rows::MethodSection;
-use super::values::{Address, ProviderName, Ranged, SelectionMode, Share, UpstreamUrl};
+use super::values::{Address, PemFile, ProviderName, Ranged, SelectionMode, Share, UpstreamUrl};
 use crate::telemetry::options::{LogFormat, LogLevel};
 
 /// All sections of the file.
@@ -56,8 +56,8 @@ section! {
 section! {
     /// The certificate of the HTTPS listener.
     TlsSection {
-        cert: String = String::new(),
-        key: String = String::new(),
+        cert: PemFile = PemFile::default(),
+        key: PemFile = PemFile::default(),
     }
 }
 
@@ -76,7 +76,7 @@ section! {
     /// Calls to the native API.
     UpstreamSection {
         url: UpstreamUrl = UpstreamUrl(None),
-        ca_file: String = String::new(),
+        ca_file: PemFile = PemFile::default(),
         connect_timeout_ms: Ranged<1, 60_000> = Ranged(5_000),
         poll_timeout_ms: Ranged<1, 120_000> = Ranged(10_000),
         submit_timeout_ms: Ranged<1, 300_000> = Ranged(60_000),

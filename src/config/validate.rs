@@ -13,11 +13,11 @@ use super::sections::Sections;
 /// Names the keys that contradict each other.
 pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
     let Sections { listen, tls, upstream, ledger, limits, .. } = sections;
-    let listeners = [listen.http.0, listen.https.0.filter(|_| !tls.cert.is_empty()), listen.admin.0];
+    let listeners = [listen.http.0, listen.https.0.filter(|_| !tls.cert.0.is_empty()), listen.admin.0];
     let rules = [
-        (tls.cert.is_empty() == tls.key.is_empty(), "tls.cert and tls.key: set both or none"),
+        (tls.cert.0.is_empty() == tls.key.0.is_empty(), "tls.cert and tls.key: set both or none"),
         (
-            listen.http.0.is_some() || (listen.https.0.is_some() && !tls.cert.is_empty()),
+            listen.http.0.is_some() || (listen.https.0.is_some() && !tls.cert.0.is_empty()),
             "listen.http and listen.https: at least one must be on; https also needs tls.cert and tls.key",
         ),
         (

@@ -104,6 +104,21 @@ impl TryFrom<String> for ProviderName {
     }
 }
 
+/// Path of a PEM file; empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct PemFile(pub(super) String);
+
+impl TryFrom<String> for PemFile {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // Errors and logs name the file, and must not show a private key.
+        let is_path = !text.contains(['\n', '\r']) && !text.contains("-----BEGIN");
+        if is_path { Ok(Self(text)) } else { Err("expected the path of a PEM file, not its contents") }
+    }
+}
+
 /// A listener's `address:port`; empty for off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address(pub(super) Option<SocketAddr>);

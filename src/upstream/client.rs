@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +21,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
+use super::ca_file;
 use super::decompress::decompress;
 use super::health::Verdict;
 use super::http::{self, BaseUrl, Connection, ErrorKind, ExchangeError};
@@ -72,7 +73,7 @@ impl NativeUpstream {
     /// As [`Self::new`].
     pub fn with_look_up(options: Options, registry: &MetricsRegistry, look_up: Box<LookUp>) -> Result<Self, String> {
         if let Some(file) = &options.ca_file {
-            check_ca_file(Path::new(file)).map_err(|error| format!("upstream.ca_file {file}: {error}"))?;
+            ca_file::check(file)?;
         }
         let mut connector_options = ConnectorOptions::new(options.connections_idle_max);
         connector_options.ca_file.clone_from(&options.ca_file);
@@ -80,7 +81,7 @@ impl NativeUpstream {
         let resolver = Resolver::new(look_up, clock, UpstreamMetrics::register(registry));
         resolver.register_gauges(registry);
         Ok(Self(Arc::new(Client {
-            connector: Connector::new(Some(connector_options)),
+            connector: new_connector(connector_options)?,
             base: BaseUrl::new(&options.url),
             resolver,
             clock,
@@ -93,6 +94,14 @@ impl NativeUpstream {
     pub fn run_resolver(&self, period: Duration) -> impl Future<Output = ()> + Send + use<> {
         Arc::clone(&self.0.resolver).run_refresh(period)
     }
+}
+
+/// Creates a connection pool. Pingora panics if it cannot load the system's certificates.
+fn new_connector(options: ConnectorOptions) -> Result<Connector, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| Connector::new(Some(options)))).map_err(|_| {
+        "cannot load the system's CA certificates: set upstream.ca_file, or correct SSL_CERT_FILE or SSL_CERT_DIR"
+            .to_owned()
+    })
 }
 
 impl Upstream for NativeUpstream {
@@ -240,10 +249,4 @@ fn rate(response: &ResponseHeader) -> Rate {
     let header = |name: &'static str| response.headers.get(name)?.to_str().ok();
     #[expect(clippy::disallowed_methods, reason = "the headers contain Unix times")]
     Rate::from_headers(header, Utc::now().timestamp())
-}
-
-/// Checks a CA file, because Pingora panics on an unusable one.
-fn check_ca_file(file: &Path) -> Result<(), String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    if text.contains("-----BEGIN CERTIFICATE-----") { Ok(()) } else { Err("no certificate in PEM".to_owned()) }
 }
