@@ -15,6 +15,10 @@
 mod architecture;
 mod config;
 mod documents;
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "a library of its own, with its own lints")]
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+mod fuzz_corpora;
 mod ledger;
 mod lifecycle;
 mod pacing;

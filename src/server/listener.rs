@@ -13,7 +13,7 @@ use super::http1::{self, Next};
 use super::http2;
 
 /// Serves the connections of one listener.
-pub(super) struct Listener<H>(Arc<App<H>>);
+pub(super) struct Listener<H>(pub(super) Arc<App<H>>);
 
 impl<H: Handler> Listener<H> {
     pub(super) fn new(app: App<H>) -> Self {

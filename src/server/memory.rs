@@ -26,7 +26,6 @@ impl MemoryBudget {
     }
 
     /// Bytes in use.
-    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }

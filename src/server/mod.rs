@@ -13,6 +13,7 @@ pub mod lifecycle;
 mod listener;
 mod memory;
 pub mod options;
+pub mod pipe;
 mod request;
 mod session;
 mod shutdown;

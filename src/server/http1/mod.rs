@@ -217,14 +217,12 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, DuplexStream};
-    use tokio::sync::watch;
 
     use super::*;
     use crate::http::Inbound;
-    use crate::server::connections::Connections;
     use crate::server::handler::{Rejection, Response};
-    use crate::server::memory::MemoryBudget;
-    use crate::server::options::{ConnectionLimits, Options};
+    use crate::server::options::Options;
+    use crate::server::pipe::{PipeServer, Protocol};
 
     /// A handler that panics for two paths, before and after it waits, and answers every other.
     struct PanickingHandler;
@@ -255,8 +253,8 @@ mod tests {
         Response { status: 200, body: Bytes::from_static(body), ..Response::default() }
     }
 
-    /// Serves one end of a pipe as a listener would. Returns the other end, the server task and the shutdown switch.
-    fn serve_pipe() -> (DuplexStream, tokio::task::JoinHandle<()>, watch::Sender<bool>) {
+    /// Serves one end of a pipe as a listener would. Returns the other end, the server task and the server.
+    fn serve_pipe() -> (DuplexStream, tokio::task::JoinHandle<()>, Arc<PipeServer<PanickingHandler>>) {
         let second = Duration::from_secs(1);
         let options = Options {
             body_bytes_max: 100,
@@ -269,29 +267,12 @@ mod tests {
             handshake_timeout: second,
             drain_timeout: second,
         };
-        let (client, server) = tokio::io::duplex(65_536);
-        let (shutdown_tx, shutdown) = watch::channel(false);
+        let (client, stream) = tokio::io::duplex(65_536);
+        let server = Arc::new(PipeServer::new(PanickingHandler, options));
+        let serving = Arc::clone(&server);
         #[expect(clippy::disallowed_methods, reason = "awaited by each test")]
-        let server_task = tokio::spawn(async move {
-            let memory = MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max);
-            let app = App::new(Arc::new(PanickingHandler), options, memory);
-            let connections = Connections::new(ConnectionLimits::private(1));
-            let guard = connections.admit([127, 0, 0, 1].into()).expect("admitted");
-            let mut charge = app.memory.account(&guard);
-            let (mut stream, mut buffer): (Stream, _) = (Box::new(server), BytesMut::new());
-            let mut request_timeout = app.options.header_timeout;
-            let mut is_new = true;
-            while let Next::Session =
-                serve(&app, &mut stream, &mut buffer, &mut charge, &shutdown, request_timeout, is_new).await
-            {
-                (request_timeout, is_new) = (app.options.idle_timeout, false);
-                match app.serve_http1(stream, buffer, &mut charge, &shutdown).await {
-                    Some(reusable) => (stream, buffer) = reusable,
-                    None => return,
-                }
-            }
-        });
-        (client, server_task, shutdown_tx)
+        let server_task = tokio::spawn(async move { serving.serve(stream, Protocol::Http1).await });
+        (client, server_task, server)
     }
 
     /// Counts the responses with this body.
@@ -387,11 +368,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_is_served_during_the_shutdown_grace() {
-        let (mut client, server_task, shutdown_tx) = serve_pipe();
+        let (mut client, server_task, server) = serve_pipe();
         client.write_all(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
         let mut answer = [0; 4_096];
         assert!(client.read(&mut answer).await.expect("an answer") > 0);
-        shutdown_tx.send_replace(true);
+        server.shut_down();
         tokio::time::sleep(SHUTDOWN_GRACE / 2).await;
         client.write_all(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
         let mut responses = String::new();

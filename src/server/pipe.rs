@@ -1,0 +1,81 @@
+//! Serves connections in memory, so that tests and `fuzz/` reach each protocol without a socket.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use pingora::protocols::IO;
+use tokio::sync::watch;
+
+use super::app::App;
+use super::connections::Connections;
+use super::handler::Handler;
+use super::http2;
+use super::listener::Listener;
+use super::memory::MemoryBudget;
+use super::options::{ConnectionLimits, Options};
+
+/// A server without listeners.
+pub struct PipeServer<H> {
+    listener: Listener<H>,
+    connections: Arc<Connections>,
+    shutdown: watch::Sender<bool>,
+}
+
+/// The code that serves a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1, as a listener serves it: the fast path, and Pingora's session for what that does not support.
+    Http1,
+    /// HTTP/1 by Pingora's session alone.
+    Http1Session,
+    /// HTTP/2.
+    Http2,
+}
+
+impl<H> fmt::Debug for PipeServer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipeServer").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> PipeServer<H> {
+    /// Creates a server.
+    pub fn new(handler: H, options: Options) -> Self {
+        let memory = MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max);
+        Self {
+            listener: Listener::new(App::new(Arc::new(handler), options, memory)),
+            connections: Connections::new(ConnectionLimits::private(usize::MAX)),
+            shutdown: watch::Sender::new(false),
+        }
+    }
+
+    /// Serves a connection from loopback until it is closed.
+    pub async fn serve(&self, stream: impl IO + 'static, protocol: Protocol) {
+        let Ok(guard) = self.connections.admit(Ipv4Addr::LOCALHOST.into()) else { return };
+        let (stream, shutdown, app) = (Box::new(stream), self.shutdown.subscribe(), &self.listener.0);
+        match protocol {
+            Protocol::Http1 => self.listener.serve(stream, &guard, &shutdown).await,
+            Protocol::Http1Session => {
+                let mut charge = app.memory.account(&guard);
+                let mut connection: Option<(pingora::protocols::Stream, _)> = Some((stream, BytesMut::new()));
+                while let Some((stream, buffer)) = connection {
+                    connection = app.serve_http1(stream, buffer, &mut charge, &shutdown).await;
+                    charge.release();
+                }
+            }
+            Protocol::Http2 => http2::serve(app, stream, &guard, &shutdown).await,
+        }
+    }
+
+    /// Asks all connections to close, as a process does that shuts down.
+    pub fn shut_down(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Returns the bytes charged for the requests in progress.
+    pub fn memory_used(&self) -> usize {
+        self.listener.0.memory.used()
+    }
+}
