@@ -5,7 +5,7 @@ CARGO ?= cargo
 TLS ?=
 CERT_DIR := target/self-signed
 
-.PHONY: help run test check deny clients trials trials-full fuzz bench tools
+.PHONY: help run test check deny clients trials trials-full fuzz fuzz-full bench tools
 
 help:
 	@echo "make run         build the release binary and run the gateway on loopback with the embedded sandbox"
@@ -13,7 +13,8 @@ help:
 	@echo "make test        run every test that needs no other service"
 	@echo "make check       check formatting, lints and documentation, as CI does"
 	@echo "make deny        check licences, sources, duplicates and yanked versions of all dependencies"
-	@echo "make fuzz        fuzz each parser for a minute, seeded from the transcripts"
+	@echo "make fuzz        fuzz each target for a minute, two at a time: parsers, connections, configuration, ledger"
+	@echo "make fuzz-full   the same for ten minutes each, about 40 minutes"
 	@echo "make bench       compare capgate with nginx and Lua, axum, Node and constant answers; takes half an hour"
 	@echo "make trials      attack the gateway and break its upstream, at small sizes as CI does"
 	@echo "make trials-full the same at full sizes; takes an hour"
@@ -58,6 +59,10 @@ trials trials-full: tools
 fuzz: tools
 	@sh tools/need.sh c++=g++
 	bash fuzz/run.sh 60
+
+fuzz-full: tools
+	@sh tools/need.sh c++=g++
+	bash fuzz/run.sh 600
 
 # The Lua packages have no command, so need.sh checks for a file. Record sizes are the same in every profile, so the
 # records benchmark reuses the dependencies that the tests compiled. RUNLEVEL=1 asks the packages not to start nginx.

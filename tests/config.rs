@@ -46,6 +46,11 @@ fn errors_name_the_line_and_the_allowed_values() {
     assert!(error.contains("line 2") && error.contains("http or https"), "{error}");
     let error = load("[log]\nformat = \"xml\"\n").expect_err("an unknown format");
     assert!(error.contains("line 2") && error.contains("`json`"), "{error}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, b"[log]\nlevel = \"\xff\"\n").expect("written");
+    let error = Config::load(Some(&path), std::iter::empty()).expect_err("not UTF-8").to_string();
+    assert!(error.ends_with("c.toml: line 2: invalid UTF-8"), "{error}");
     assert!(load("[nonsense]\n").expect_err("an unknown section").contains("`ledger`"));
     assert!(load("[tls]\ncert = \"a\"\n").expect_err("a certificate without a key").contains("tls.key"));
     assert!(load("[ledger]\nunbound_ttl_ms = 1000\n").expect_err("too short").contains("submit_timeout_ms"));

@@ -59,8 +59,8 @@ pub fn exchange<'p>(protocol: Protocol, pieces: impl Iterator<Item = &'p [u8]>) 
             let _ = writer.shutdown().await;
         };
         let serving = timeout(4 * QUIET, server.serve(stream, protocol));
-        let (served, read, ()) = tokio::join!(serving, reader.read_to_end(&mut responses), writing);
-        served.expect("the connection hangs");
+        let (ended, read, ()) = tokio::join!(serving, reader.read_to_end(&mut responses), writing);
+        ended.expect("the connection hangs");
         read.expect("responses");
         assert_eq!(server.memory_used(), 0, "bytes are still charged");
         let reports = std::mem::take(&mut *reports.lock().expect("no panic"));
@@ -127,7 +127,21 @@ fn echo(request: &Inbound) -> Response<()> {
     if request.verb == Verb::Options {
         return Response { status: 204, ..Response::default() };
     }
+    // Pingora's session gets these characters of a target escaped.
+    let mut request = request.clone();
+    let path = String::from_utf8_lossy(&escape(request.path.as_bytes())).into_owned();
+    (request.path, request.query) = (path, Bytes::from(escape(&request.query)));
     text(format!("{request:?}"))
+}
+
+fn escape(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().fold(Vec::new(), |mut escaped, byte| {
+        match byte {
+            b'"' | b'<' | b'>' | b'`' => escaped.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            _ => escaped.push(*byte),
+        }
+        escaped
+    })
 }
 
 fn text(text: String) -> Response<()> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 use serde::Deserialize as _;
 
@@ -49,10 +50,17 @@ impl Config {
 
 fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
     let refuse = |error: &dyn fmt::Display| ConfigError::new(format!("{}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(&error))?;
+    let bytes = std::fs::read(path).map_err(|error| refuse(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| refuse(&describe_utf8(&error)))?;
     // Parsed into the typed sections first: only errors of this parse contain the position.
     toml::from_str::<Sections>(&text).map_err(|error| refuse(&describe(&error, &text)))?;
     toml::from_str(&text).map_err(|error| refuse(&describe(&error, &text)))
+}
+
+/// Describes the first bytes that are not UTF-8 by their line.
+fn describe_utf8(error: &FromUtf8Error) -> String {
+    let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+    format!("line {}: invalid UTF-8", memchr::memchr_iter(b'\n', valid).count() + 1)
 }
 
 /// Describes an error by its position, its key and its message. Omits the line, which the error's own text contains:

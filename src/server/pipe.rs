@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use pingora::protocols::IO;
+use pingora::protocols::{IO, Stream};
+use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 use super::app::App;
@@ -59,8 +60,12 @@ impl<H: Handler> PipeServer<H> {
             Protocol::Http1 => self.listener.serve(stream, &guard, &shutdown).await,
             Protocol::Http1Session => {
                 let mut charge = app.memory.account(&guard);
-                let mut connection: Option<(pingora::protocols::Stream, _)> = Some((stream, BytesMut::new()));
-                while let Some((stream, buffer)) = connection {
+                let mut connection: Option<(Stream, _)> = Some((stream, BytesMut::new()));
+                while let Some((mut stream, mut buffer)) = connection {
+                    // The fast path hands over what it has read.
+                    if buffer.is_empty() && stream.read_buf(&mut buffer).await.unwrap_or_default() == 0 {
+                        return;
+                    }
                     connection = app.serve_http1(stream, buffer, &mut charge, &shutdown).await;
                     charge.release();
                 }
