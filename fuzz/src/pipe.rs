@@ -72,7 +72,9 @@ pub fn exchange<'p>(protocol: Protocol, pieces: impl Iterator<Item = &'p [u8]>) 
 fn options() -> Options {
     let seconds = Duration::from_secs;
     Options {
-        body_bytes_max: 1_000,
+        // Above the longest input: the refusal of a body that is too large, and malformed after that, depends on how much of it
+        // has arrived. An announced length can still be too large.
+        body_bytes_max: 20_000,
         bodies_bytes_max: MEMORY_BYTES_MAX,
         address_bytes_max: MEMORY_BYTES_MAX,
         handshake_timeout: seconds(10),

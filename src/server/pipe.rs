@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use pingora::protocols::{IO, Stream};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::app::App;
 use super::connections::Connections;
@@ -62,9 +63,13 @@ impl<H: Handler> PipeServer<H> {
                 let mut charge = app.memory.account(&guard);
                 let mut connection: Option<(Stream, _)> = Some((stream, BytesMut::new()));
                 while let Some((mut stream, mut buffer)) = connection {
-                    // The fast path hands over what it has read.
-                    if buffer.is_empty() && stream.read_buf(&mut buffer).await.unwrap_or_default() == 0 {
-                        return;
+                    // The fast path hands over complete headers.
+                    while !has_header(&buffer) {
+                        buffer.reserve(4_096);
+                        let read = timeout(app.options.header_timeout, stream.read_buf(&mut buffer)).await;
+                        if !matches!(read, Ok(Ok(1..))) {
+                            return;
+                        }
                     }
                     connection = app.serve_http1(stream, buffer, &mut charge, &shutdown).await;
                     charge.release();
@@ -83,4 +88,12 @@ impl<H: Handler> PipeServer<H> {
     pub fn memory_used(&self) -> usize {
         self.listener.0.memory.used()
     }
+}
+
+/// Whether bytes begin with a complete header. Empty lines in front of it are ignored (RFC 9112, section 2.2).
+fn has_header(mut bytes: &[u8]) -> bool {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some()
 }
