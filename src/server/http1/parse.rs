@@ -92,6 +92,9 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_m
 /// Whether bytes that are no valid header may still grow to a complete one, which is then refused as a whole. Bytes that no
 /// request line begins with, such as a TLS handshake, cannot.
 fn may_become_header(bytes: &[u8]) -> bool {
+    // Empty lines in front of a request are ignored (RFC 9112, section 2.2).
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let bytes = bytes.get(start..).unwrap_or_default();
     let is_complete =
         memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some();
     !is_complete && bytes.first().is_some_and(u8::is_ascii_graphic)
@@ -197,9 +200,12 @@ mod tests {
 
     #[test]
     fn a_malformed_header_is_left_to_the_session_once_it_is_complete() {
-        for (partial, complete) in
-            [("GET /a b HTTP/1.1\r\nHo", "st: x\r\n\r\n"), ("nonsense\r\n", "\r\n"), ("G\0", "\n\n")]
-        {
+        for (partial, complete) in [
+            ("GET /a b HTTP/1.1\r\nHo", "st: x\r\n\r\n"),
+            ("\r\nGET /a b HTTP/1.1\r\nHo", "st: x\r\n\r\n"),
+            ("nonsense\r\n", "\r\n"),
+            ("G\0", "\n\n"),
+        ] {
             assert_eq!(parsed(partial).0, "partial", "{partial:?}");
             assert_eq!(parsed(&format!("{partial}{complete}")).0, "unsupported", "{partial:?}");
         }
