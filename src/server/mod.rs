@@ -5,6 +5,7 @@
 
 mod accept;
 mod app;
+mod chunked;
 pub mod connections;
 pub mod handler;
 mod http1;

@@ -1,6 +1,8 @@
 //! Parts of a request that both HTTP/1 paths and HTTP/2 share: limits, checks of the header, the parsed target.
 
-use bytes::Bytes;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
 use pingora::http::Version;
 use pingora::protocols::http::ServerSession;
 
@@ -26,15 +28,16 @@ pub(super) fn is_acceptable(session: &ServerSession, target_bytes_max: impl Fn(&
     let has_one_meaning = session
         .as_http1()
         .is_none_or(|http1| has_one_meaning(&http1.get_headers_raw_bytes(), header.version == Version::HTTP_11));
+    let has_hosts = header.headers.get_all("host").iter().all(|host| is_host(host.as_bytes()));
     let has_origin_form = header.raw_path().starts_with(b"/");
-    is_within_limits && !is_for_a_proxy && !is_unsupported && has_one_meaning && has_origin_form
+    is_within_limits && !is_for_a_proxy && !is_unsupported && has_one_meaning && has_hosts && has_origin_form
 }
 
 /// Whether every server reads the same framing and host from the header of an HTTP/1 request (RFC 9112, sections 2.2, 3.2, 5
 /// and 6). A front proxy that reads them differently would let one request hide in another. nginx refuses the same.
 fn has_one_meaning(header: &[u8], is_http11: bool) -> bool {
     let (mut hosts, mut lengths, mut encodings) = (0, 0, 0);
-    for (number, line) in header.split_inclusive(|byte| *byte == b'\n').enumerate() {
+    for (number, line) in without_empty_lines(header).split_inclusive(|byte| *byte == b'\n').enumerate() {
         // A bare line feed, a bare carriage return, or a folded line.
         let Some(line) = line.strip_suffix(b"\r\n") else { return false };
         if line.is_empty() {
@@ -67,6 +70,75 @@ fn has_one_meaning(header: &[u8], is_http11: bool) -> bool {
     let has_host = if is_http11 { hosts == 1 } else { hosts <= 1 };
     has_host && lengths + encodings <= 1 && (is_http11 || encodings == 0)
 }
+
+/// Whether a `Host` has a valid value, as far as its characters tell (RFC 9112, section 3.2; RFC 3986, section 3.2.2). Servers
+/// disagree about a user in front of a host, and about what follows a slash or white space.
+pub(super) fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+}
+
+/// Returns the bytes of a request without the empty lines in front of it, which a server ignores (RFC 9112, section 2.2).
+pub(super) fn without_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// What the header of an HTTP/1 request contains before Pingora reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RawHeader {
+    /// Whether the request line contains a control character, or a target that is no path. Pingora would escape the former.
+    pub(super) is_malformed: bool,
+    /// Where the target is.
+    pub(super) target: Range<usize>,
+    /// Where a chunked body begins, if there is one.
+    pub(super) chunks_at: Option<usize>,
+}
+
+impl RawHeader {
+    /// Reads the bytes of a connection that begin with a complete header.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let request = without_empty_lines(bytes);
+        let header_bytes = memchr::memmem::find(request, b"\r\n\r\n").map_or(request.len(), |end| end + 4);
+        let mut lines = request.get(..header_bytes).unwrap_or_default().split(|byte| *byte == b'\n');
+        let request_line = lines.next().unwrap_or_default();
+        let request_line = request_line.strip_suffix(b"\r").unwrap_or(request_line);
+        let target_start = memchr::memchr(b' ', request_line).map_or(request_line.len(), |space| space + 1);
+        let target_end = memchr::memrchr(b' ', request_line).unwrap_or_default().max(target_start);
+        let target = request_line.get(target_start..target_end).unwrap_or_default();
+        let skipped = bytes.len() - request.len();
+        let is_chunked = lines.any(|line| {
+            line.get(..TRANSFER_ENCODING.len()).is_some_and(|name| name.eq_ignore_ascii_case(TRANSFER_ENCODING))
+        });
+        Self {
+            is_malformed: !target.starts_with(b"/") || request_line.iter().any(u8::is_ascii_control),
+            target: skipped + target_start..skipped + target_end,
+            chunks_at: is_chunked.then_some(skipped + header_bytes),
+        }
+    }
+
+    /// Percent-encodes the characters of the target that are not allowed in URIs, but that clients such as curl send raw.
+    /// Pingora refuses them. Returns `None` if there are none.
+    pub(super) fn escape_target(&self, bytes: &[u8]) -> Option<BytesMut> {
+        let is_escaped = |byte: &u8| matches!(byte, b' ' | b'"' | b'<' | b'>' | b'`');
+        let target = bytes.get(self.target.clone()).filter(|target| target.iter().any(is_escaped))?;
+        let mut escaped = BytesMut::with_capacity(bytes.len() + target.len());
+        escaped.extend_from_slice(bytes.get(..self.target.start)?);
+        for byte in target {
+            if is_escaped(byte) {
+                escaped.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            } else {
+                escaped.extend_from_slice(&[*byte]);
+            }
+        }
+        escaped.extend_from_slice(bytes.get(self.target.end..)?);
+        Some(escaped)
+    }
+}
+
+/// Any other transfer coding is refused.
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
 /// Converts the header of a session. The body is empty.
 pub(super) fn to_inbound(session: &ServerSession) -> Inbound {

@@ -13,9 +13,10 @@ use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::app::App;
+use super::chunked::{ChunkCheck, ChunkedStream, MalformedChunk};
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response};
 use super::memory::MemoryCharge;
-use super::request::{is_acceptable, to_inbound, to_version};
+use super::request::{RawHeader, is_acceptable, to_inbound, to_version};
 use super::shutdown::with_shutdown_grace;
 use crate::http::{Step, Verb, Version};
 
@@ -33,11 +34,24 @@ impl<H: Handler> App<H> {
         charge: &mut MemoryCharge,
         shutdown: &ShutdownWatch,
     ) -> Option<(Stream, BytesMut)> {
+        let header = RawHeader::of(&buffer);
+        let mut check = ChunkCheck::default();
+        let chunks = header.chunks_at.and_then(|at| buffer.get(at..));
+        let is_malformed = header.is_malformed || check.check(chunks.unwrap_or_default()).is_err();
+        let has_chunks = chunks.is_some();
+        let stream = if has_chunks { Box::new(ChunkedStream::new(stream, check)) } else { stream };
         let mut session = ServerSession::new_http1(stream);
-        session.set_pipelined_prefix(buffer);
+        session.set_pipelined_prefix(header.escape_target(&buffer).unwrap_or(buffer));
+        if is_malformed {
+            if self.read_header(&mut session, shutdown).await {
+                self.refuse(&mut session, RefusalReason::Malformed).await;
+            }
+            return None;
+        }
         let session = self.serve_session(session, charge, shutdown).await?;
         let reusable = timeout(self.options.write_timeout, session.finish()).await.ok()?.ok()??;
         let (stream, buffer) = reusable.into_parts();
+        let stream = if has_chunks { ChunkedStream::into_inner(stream)? } else { stream };
         Some((stream, buffer.unwrap_or_default()))
     }
 
@@ -112,10 +126,12 @@ impl<H: Handler> App<H> {
 
     /// Sets keep-alive and pipelining, which Pingora leaves to the application for each request.
     fn configure(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) {
-        // `Some` means that the client wants keep-alive; the timeout is infinite unless it is set.
+        // `Some` means that the client wants keep-alive; the timeout is infinite unless it is set. Pingora prefers
+        // `keep-alive` to `close` if a client sends both.
         if session.get_keepalive().is_some() {
             let idle_secs = self.options.idle_timeout.as_secs().max(1);
-            session.set_keepalive(if *shutdown.borrow() { None } else { Some(idle_secs) });
+            let is_last = *shutdown.borrow() || asks_to_close(session);
+            session.set_keepalive(if is_last { None } else { Some(idle_secs) });
         }
         session.set_pipelining_enabled(true);
     }
@@ -139,7 +155,7 @@ impl<H: Handler> App<H> {
             }
             Err(error) => {
                 // Broken chunks, or a client that left. Only the former can still read a response.
-                if matches!(error.etype().as_str(), "InvalidChunk" | "InvalidTrailerEnd") {
+                if is_malformed_chunk(&error) {
                     self.refuse(session, RefusalReason::Malformed).await;
                 }
                 return Err(error);
@@ -187,7 +203,10 @@ impl<H: Handler> App<H> {
         // curl and .NET wait up to a second for this before they send a larger body.
         let expects = session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue");
         if expects && session.req_header().version == pingora::http::Version::HTTP_11 {
+            // Pingora closes a connection after a response without a length, even if it is an interim one.
+            let keepalive = session.get_keepalive();
             self.write_in_time(session.write_continue_response()).await?;
+            session.set_keepalive(keepalive);
         }
         let deadline = started + self.options.body_timeout;
         let mut body = BytesMut::new();
@@ -208,6 +227,20 @@ impl<H: Handler> App<H> {
             body.extend_from_slice(&chunk);
         }
     }
+}
+
+/// Whether the header asks to close the connection after the response (RFC 9112, section 9.6).
+fn asks_to_close(session: &ServerSession) -> bool {
+    let values = session.req_header().headers.get_all("connection").iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether a body could not be read because its chunks are malformed.
+fn is_malformed_chunk(error: &pingora::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    cause.and_then(|cause| cause.downcast_ref::<MalformedChunk>()).is_some()
+        || matches!(error.etype().as_str(), "InvalidChunk" | "InvalidTrailerEnd")
 }
 
 async fn write<L>(session: &mut ServerSession, response: Response<L>, verb: Verb) -> pingora::Result<()> {

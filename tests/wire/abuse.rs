@@ -204,15 +204,19 @@ async fn a_request_gets_the_same_verdict_however_its_bytes_are_cut() {
         )
     };
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let mut requests = Vec::new();
-    for target in
-        ["/res.php?a=<b>", "/res.php?a=\"b\"", "/res.php?a=b c", "/res.php?a=\tb", "/res.php?a=\0b", "/res.php?a=\rb"]
-    {
-        requests.extend([get(target), post(target, "1.1"), post(target, "1.0")]);
-    }
-    for request in requests {
-        let mut verdicts = Vec::new();
-        for piece in [request.len(), 1, 7, 60] {
+    for (target, expected) in [
+        ("/res.php?a=<b>", "HTTP/1.1 200 OK"),
+        ("/res.php?a=\"b\"", "HTTP/1.1 200 OK"),
+        ("/res.php?a=b c", "HTTP/1.1 200 OK"),
+        ("/res.php?a=\tb", "HTTP/1.1 400 Bad Request"),
+        ("/res.php?a=\0b", "HTTP/1.1 400 Bad Request"),
+        ("/res.php?a=\rb", "HTTP/1.1 400 Bad Request"),
+    ] {
+        // The first is served by the fast path, the others by Pingora's session.
+        for (request, piece) in [get(target), post(target, "1.1"), post(target, "1.0")]
+            .iter()
+            .flat_map(|request| [request.len(), 1, 7, 60].map(|piece| (request, piece)))
+        {
             let mut stream = TcpStream::connect(process.http).await.expect("a connection");
             stream.set_nodelay(true).expect("an option");
             for bytes in request.as_bytes()[..150.min(request.len())].chunks(piece) {
@@ -223,12 +227,8 @@ async fn a_request_gets_the_same_verdict_however_its_bytes_are_cut() {
             let mut response = Vec::new();
             let _ = stream.read_to_end(&mut response).await;
             let response = String::from_utf8_lossy(&response).into_owned();
-            verdicts.push(response.lines().next().unwrap_or_default().to_owned());
+            assert_eq!(response.lines().next(), Some(expected), "{request:?} in pieces of {piece}");
         }
-        assert!(
-            verdicts.iter().all(|verdict| *verdict == verdicts[0] && !verdict.is_empty()),
-            "{request:?}: {verdicts:?}"
-        );
     }
     process.stop().await;
 }

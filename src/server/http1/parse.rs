@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::{Inbound, Verb};
 use crate::server::http2;
-use crate::server::request::{HEADER_BYTES_MAX, new_inbound};
+use crate::server::request::{HEADER_BYTES_MAX, is_host, new_inbound};
 
 /// Most headers of such a request.
 pub(super) const HEADERS_MAX: usize = 32;
@@ -21,7 +21,7 @@ pub(super) enum Parsed {
     Partial,
     /// A complete header of a request that the fast path does not serve, or bytes that cannot become a request.
     Unsupported,
-    /// The beginning of the HTTP/2 preface.
+    /// The HTTP/2 preface.
     Http2,
 }
 
@@ -39,9 +39,9 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_m
     if buffer.is_empty() {
         return Parsed::Partial;
     }
-    let first_bytes = buffer.get(..3).unwrap_or(buffer);
+    let first_bytes = buffer.get(..http2::PREFACE.len()).unwrap_or(buffer);
     if http2::PREFACE.starts_with(first_bytes) {
-        return if first_bytes.len() == 3 { Parsed::Http2 } else { Parsed::Partial };
+        return if first_bytes.len() == http2::PREFACE.len() { Parsed::Http2 } else { Parsed::Partial };
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -56,7 +56,10 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_m
         Verb::Head | Verb::Other => return Parsed::Unsupported,
     };
     let target = request.path.unwrap_or_default().as_bytes();
-    let is_plain = target.first() == Some(&b'/') && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    let is_plain = target.first() == Some(&b'/')
+        && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#')
+        // Pingora refuses these in a path.
+        && !target.iter().take_while(|byte| **byte != b'?').any(|byte| matches!(byte, b'<' | b'>' | b'`'));
     // httparse accepts bare line feeds, and no bare carriage returns.
     let header = buffer.get(..header_bytes).unwrap_or_default();
     let (returns, feeds) = (memchr::memchr_iter(b'\r', header).count(), memchr::memchr_iter(b'\n', header).count());
@@ -123,8 +126,7 @@ impl<'h> Framing<'h> {
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
-                // Servers disagree about a host with a user in front of it.
-                4 if is("host") && header.value.contains(&b'@') => return None,
+                4 if is("host") && !is_host(header.value) => return None,
                 4 if is("host") => hosts += 1,
                 6 if is("expect") => return None,
                 7 if is("upgrade") => return None,
@@ -195,7 +197,8 @@ mod tests {
         assert_eq!(parsed(&long).0, "unsupported");
         let large = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "x".repeat(HEADER_BYTES_MAX));
         assert_eq!(parsed(&large).0, "unsupported");
-        assert_eq!((parsed("PRI * HTTP/2.0\r\n").0, parsed("PR").0), ("h2".to_owned(), "partial".to_owned()));
+        assert_eq!(parsed("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").0, "h2");
+        assert_eq!((parsed("PRI * HTTP/2.0\r\n").0, parsed("PR").0), ("partial".to_owned(), "partial".to_owned()));
     }
 
     #[test]
