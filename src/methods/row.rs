@@ -83,7 +83,7 @@ pub enum Kind {
     PageUrl,
     /// Another absolute http(s) URL.
     Url,
-    /// A host, or a URL of which only the host is passed on.
+    /// A host, or a URL of which only host and port are passed on.
     Host,
     /// A reCAPTCHA site key: letters, digits, `-` and `_`, with its own error codes (2captcha docs).
     GoogleKey,

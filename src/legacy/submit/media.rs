@@ -17,6 +17,10 @@ const IMAGE_BYTES_MIN: usize = 100;
 /// Largest audio file, in bytes (2captcha docs).
 pub(super) const AUDIO_BYTES_MAX: usize = 1024 * 1024;
 
+/// Names of several images.
+pub(super) const NUMBERED_FILES: [&str; 9] =
+    ["file_1", "file_2", "file_3", "file_4", "file_5", "file_6", "file_7", "file_8", "file_9"];
+
 /// Decodes one image, sent under any of these names.
 pub(super) fn image(form: &Form, names: &[&str], need: Need, bytes_max: usize) -> Result<Option<Value>, Failure> {
     match (image_bytes(form.first_file(names), form.first_non_empty(names), bytes_max)?, need) {
@@ -28,11 +32,9 @@ pub(super) fn image(form: &Form, names: &[&str], need: Need, bytes_max: usize) -
 
 /// Decodes one image, or a list of them: `file` or `body`, then `file_1` to `file_9`.
 pub(super) fn images(form: &Form, param: &Param, bytes_max: usize) -> Result<Option<Value>, Failure> {
-    const NUMBERED: [&str; 9] =
-        ["file_1", "file_2", "file_3", "file_4", "file_5", "file_6", "file_7", "file_8", "file_9"];
     let first = image(form, param.legacy, Need::Optional, bytes_max)?;
     let mut images: Vec<Value> = first.into_iter().collect();
-    for name in NUMBERED {
+    for name in NUMBERED_FILES {
         images.extend(image(form, &[name], Need::Optional, bytes_max)?);
     }
     match images.len() {

@@ -8,13 +8,17 @@ pub(super) fn http_url(text: &str) -> Option<String> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| text.to_owned())
 }
 
-/// Returns the host of a URL. A bare `host` or `host:port` stays unchanged but for its path.
+/// Returns the host of a URL, with its port unless that is the scheme's default: a server on another port is another server.
+/// A bare `host` or `host:port` stays unchanged but for its path.
 pub(super) fn host(text: &str) -> Option<String> {
-    let host = match Url::parse(text) {
-        Ok(url) if url.has_host() => url.host_str()?.to_owned(),
-        _ => text.split('/').next()?.to_owned(),
-    };
-    url::Host::parse(host.split(':').next()?).is_ok().then_some(host)
+    if let Ok(url) = Url::parse(text)
+        && let Some(host) = url.host_str()
+    {
+        return Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")));
+    }
+    let host = text.split('/').next()?;
+    let (name, port) = host.split_once(':').unwrap_or((host, "1"));
+    (url::Host::parse(name).is_ok() && port.parse::<u16>().is_ok()).then(|| host.to_owned())
 }
 
 /// Converts `K1:V1;K2:V2;`, or a JSON array of objects with `name` and `value`, to `K1=V1; K2=V2`. Pairs that already
@@ -33,4 +37,28 @@ pub(super) fn parse_cookies(text: &str) -> Option<String> {
         _ => pair.to_owned(),
     });
     Some(pairs.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_keeps_its_port() {
+        for (text, expected) in [
+            ("https://api.e.com/v2", Some("api.e.com")),
+            ("https://api.e.com:8443/v2", Some("api.e.com:8443")),
+            ("https://api.e.com:443/", Some("api.e.com")),
+            ("https://[::1]:8443/", Some("[::1]:8443")),
+            ("api.e.com/v2", Some("api.e.com")),
+            ("api.e.com:8443/v2", Some("api.e.com:8443")),
+            ("api.e.com:x", None),
+            ("api.e.com:1:2", None),
+            ("api.e.com:", None),
+            ("no host", None),
+            ("", None),
+        ] {
+            assert_eq!(host(text).as_deref(), expected, "{text}");
+        }
+    }
 }
