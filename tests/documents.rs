@@ -1,8 +1,13 @@
 //! Generated and complete documents. `CAPGATE_BLESS=1 cargo test documents` writes the generated ones.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
+use bytes::Bytes;
+use capgate::config::Config;
+use capgate::http::{Inbound, Verb};
+use capgate::legacy::{self, Script};
 use capgate::methods::{Certainty, Kind, Method, Need, Param, Solution, Table};
 
 use crate::support::process::Process;
@@ -83,7 +88,7 @@ fn read_as(param: &Param) -> String {
         Kind::Integer => "integer",
         Kind::Decimal => "number",
         Kind::PageUrl | Kind::Url => "http(s) URL",
-        Kind::Host => "host, or the host of a URL",
+        Kind::Host => "host, or host and port of a URL",
         Kind::GoogleKey => "site key",
         Kind::Cookies => "cookies",
         Kind::Record => "`name[member]=…` or JSON; sent as JSON text",
@@ -152,6 +157,64 @@ fn every_sandbox_trigger_is_documented() {
         assert!(text.contains(&format!("`{name}`")), "docs/sandbox.md lacks {name}");
     }
     assert!(text.contains(&format!("`{SOLVE_MS_PREFIX}<milliseconds>`")), "docs/sandbox.md lacks {SOLVE_MS_PREFIX}");
+}
+
+/// A list of `docs/openapi.yaml`. The marker that ends it is a comment at the same indentation.
+fn assert_listed(marker: &str, indentation: usize, lines: impl Iterator<Item = String>) {
+    let indentation = " ".repeat(indentation);
+    let mut text = String::new();
+    for line in lines {
+        let _ = writeln!(text, "{indentation}{line}");
+    }
+    assert_generated("docs/openapi.yaml", marker, &format!("{text}{indentation}# "));
+}
+
+/// The description of the API has the names that the code has.
+#[test]
+fn the_description_of_the_api_is_complete() {
+    let table = Table::default();
+    let mut names: BTreeSet<&str> = legacy::COMMON_PARAMETERS.iter().copied().collect();
+    names.extend(table.rows().iter().flat_map(|row| row.params).flat_map(|param| param.legacy).copied());
+    for known in ["key", "method"] {
+        names.remove(known);
+    }
+    let mut methods: BTreeSet<&str> = table.rows().iter().flat_map(|row| row.legacy).copied().collect();
+    methods.insert("get_server_errors");
+    let enumeration = |values: &mut dyn Iterator<Item = &str>| {
+        let values = values.map(|value| format!("  - {value}"));
+        std::iter::once("enum:".to_owned()).chain(values).collect::<Vec<_>>().into_iter()
+    };
+    // YAML reads none of the names as anything but a text.
+    assert_listed("parameters", 8, names.iter().map(|name| format!("{name}: {{type: string}}")));
+    assert_listed("methods", 6, enumeration(&mut methods.iter().copied()));
+    assert_listed("codes", 6, enumeration(&mut legacy::codes::ALL.iter().copied()));
+    assert_listed("actions", 6, enumeration(&mut ACTIONS.iter().copied()));
+}
+
+const ACTIONS: [&str; 5] = ["get", "get2", "reportgood", "reportbad", "getbalance"];
+
+/// Every documented action is decoded, and every context that a reply can have is reached by one.
+#[test]
+fn the_documented_actions_are_those_that_are_decoded() {
+    let context = |script, query: &str| {
+        let inbound = Inbound {
+            verb: Verb::Get,
+            path: String::new(),
+            query: Bytes::copy_from_slice(query.as_bytes()),
+            content_type: Bytes::new(),
+            body: Bytes::new(),
+        };
+        legacy::decode(script, &inbound, &Config::default().legacy_limits()).style.context.label()
+    };
+    let mut labels: BTreeSet<&str> =
+        ACTIONS.iter().map(|action| context(Script::Res, &format!("key=K&id=1&action={action}"))).collect();
+    assert!(!labels.contains("none"), "{labels:?}");
+    labels.extend([
+        context(Script::In, ""),
+        context(Script::Res, "action=get&ids=1"),
+        context(Script::Res, "action=x"),
+    ]);
+    assert_eq!(labels, BTreeSet::from(["submit", "get", "get2", "ids", "report", "getbalance", "none"]));
 }
 
 #[tokio::test]

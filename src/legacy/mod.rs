@@ -28,3 +28,4 @@ pub use limits::{FormLimits, Limits, SELECTION_MODES, SubmitLimits, is_provider_
 pub use reply::{Reply, render, render_preflight};
 pub use script::Script;
 pub use style::{Notation, ReplyContext, Style};
+pub use submit::COMMON_PARAMETERS;

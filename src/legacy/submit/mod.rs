@@ -20,4 +20,5 @@ mod text;
 mod value;
 
 pub(super) use decode::decode;
+pub use known::COMMON_PARAMETERS;
 pub(super) use known::is_known_parameter;
