@@ -85,8 +85,10 @@ impl AccountUsage {
     }
 }
 
-/// Returns the pause after a 429: as requested, or `pause_ms`, doubled for each 429 in a row after the first.
+/// Returns the pause after a 429: as requested by a moment in the future, or `pause_ms`, doubled for each 429 in a row after the first.
 pub(super) fn requested_pause_ms(rate: &Rate, pause_ms: u64, throttled: u32) -> u64 {
     let doubled_ms = pause_ms << (throttled.saturating_sub(1)).min(7);
-    rate.retry_after_ms.or(rate.reset_ms).unwrap_or(doubled_ms).min(PAUSE_MAX_MS)
+    // A moment that has passed names no pause: without one, each call of the account would get the next 429.
+    let requested_ms = [rate.retry_after_ms, rate.reset_ms].into_iter().flatten().find(|pause_ms| *pause_ms > 0);
+    requested_ms.unwrap_or(doubled_ms).min(PAUSE_MAX_MS)
 }

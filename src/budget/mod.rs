@@ -384,6 +384,28 @@ mod tests {
     }
 
     #[test]
+    fn a_429_that_names_no_future_moment_pauses_its_account_too() {
+        let past = [
+            Rate { retry_after_ms: Some(0), ..Rate::default() },
+            Rate { reset_ms: Some(0), remaining: Some(0), ..Rate::default() },
+            Rate { retry_after_ms: Some(0), reset_ms: Some(0), limit: Some(0), ..Rate::default() },
+        ];
+        for rate in past {
+            let budget = budget(1_000);
+            let one = account("a");
+            let (mut now, mut calls) = (0, 0);
+            while now < 60_000 {
+                if count_allowed(&budget, Class::Poll, &one, 1, now) == 1 {
+                    observe(&budget, &one, Class::Poll, &rate, true, (now, now));
+                    calls += 1;
+                }
+                now += 50;
+            }
+            assert!((5..=10).contains(&calls), "{calls} calls in a minute of 429s with {rate:?}");
+        }
+    }
+
+    #[test]
     fn a_429_of_one_account_affects_no_other_account() {
         let shapes = [
             Rate::default(),
