@@ -105,6 +105,7 @@ fn simulate(pacing: Pacing, shape: &Shape) -> Measurement {
     let options = Options {
         pacing,
         trouble_ttl_ms: 2_000,
+        unknown_after_ms: 0,
         stale_ms: 2_000,
         recent_ms: 2_000,
         open_ttl_ms: 1_800_000,

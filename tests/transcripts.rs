@@ -44,9 +44,11 @@ macro_rules! for_each_transcript {
             }
             poll {
                 in_process_and_on_wire {
-                    answers, get2_and_ids, other_services, refusals, request_forms, seed_page, upstream_errors,
+                    answers, duplicate_members, get2_and_ids, other_services, refusals, request_forms, seed_page, upstream_errors,
                 }
-                in_process_only {}
+                in_process_only {
+                    unknown_upstream,
+                }
             }
             storm {
                 in_process_and_on_wire {}

@@ -15,6 +15,7 @@ pub const OPTIONS: Options = Options {
     // A fixed interval, which keeps the model simple; `tests/pacing.rs` covers the adaptive one.
     pacing: Pacing { floor_ms: 50, ceiling_ms: 50, poll_cost_ms: 100, polls_max: u16::MAX, life_ms: 5_000 },
     trouble_ttl_ms: 70,
+    unknown_after_ms: 0,
     stale_ms: 100,
     recent_ms: 40,
     open_ttl_ms: 5_000,

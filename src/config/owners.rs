@@ -133,6 +133,7 @@ impl Config {
         ledger::Options {
             pacing: pacing(ledger),
             trouble_ttl_ms: ledger.trouble_ttl_ms.0,
+            unknown_after_ms: ledger.unknown_after_ms.0,
             stale_ms: ledger.stale_ms.0,
             recent_ms: ledger.recent_ms.0,
             open_ttl_ms: ledger.open_ttl_ms.0,

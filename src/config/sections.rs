@@ -107,6 +107,7 @@ section! {
         stale_ms: Ranged<0, 60_000> = Ranged(2_000),
         recent_ms: Ranged<0, 60_000> = Ranged(2_000),
         trouble_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
+        unknown_after_ms: Ranged<0, 600_000> = Ranged(10_000),
         follow_deadline_ms: Ranged<1, 60_000> = Ranged(3_000),
         submit_wait_ms: Ranged<1, 300_000> = Ranged(20_000),
         unbound_ttl_ms: Ranged<1_000, 3_600_000> = Ranged(90_000),

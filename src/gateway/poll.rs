@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::operations::{Operations, join_all};
-use crate::domain::{Account, Failure, LegacyId, TaskRef};
+use crate::domain::{Account, Failure, LegacyId, Outcome, TaskRef};
 use crate::ledger::{PollReply, PollResult, PollSource};
-use crate::native::{Answer, answer, call};
+use crate::native::{Answer, MaskedCause, answer, call};
 
 impl Operations {
     /// Polls one id, which may be that of a group.
@@ -64,10 +64,15 @@ impl Operations {
         async move {
             let call = call::get_task_result(&task);
             let parse = |answer: &Answer| {
-                answer::parse_task_result(answer, task.method, Some(&task.native)).map_err(|masked| {
-                    upstream.metrics.count_masked_poll(masked.cause);
-                    masked.failure
-                })
+                let result = answer::parse_task_result(answer, task.method, Some(&task.native));
+                let cause = match &result {
+                    // The ledger masks this, until it has been repeated for some time.
+                    Ok(Outcome::Failed(Failure::TaskUnknown)) => Some(MaskedCause::UnknownTask),
+                    Ok(_) => None,
+                    Err(masked) => Some(masked.cause),
+                };
+                cause.iter().for_each(|cause| upstream.metrics.count_masked_poll(*cause));
+                result.map_err(|masked| masked.failure)
             };
             upstream.call(&task.account, call, parse).await.map_err(|failure| mask(&failure))
         }

@@ -44,7 +44,13 @@ pub(super) struct Open {
     not_ready_age_ms: u32,
     /// Polls of the upstream so far.
     pub(super) polls_used: u16,
+    /// Age at which the upstream first answered that it does not know the task, in seconds rounded up; [`KNOWN`] if it
+    /// has not, or has known the task since. Volatile. Seconds, because two bytes cost no memory here.
+    unknown_age_s: u16,
 }
+
+/// Later than any age of an open task.
+const KNOWN: u16 = u16::MAX;
 
 /// When the upstream accepted a task, in milliseconds since the [clock](crate::clock) started. Negative if an earlier
 /// process submitted the task.
@@ -74,7 +80,7 @@ impl AcceptedAt {
 impl Open {
     pub(super) fn new(accepted: Moment) -> Self {
         let accepted = AcceptedAt(i64::try_from(accepted.0).unwrap_or(i64::MAX));
-        Self { accepted, not_ready_age_ms: 0, polls_used: 0 }
+        Self { accepted, not_ready_age_ms: 0, polls_used: 0, unknown_age_s: KNOWN }
     }
 
     /// Notes the result of a flight, and learns from it how long tasks of the method take.
@@ -90,6 +96,25 @@ impl Open {
             Ok(Outcome::Solved(solved)) => estimate.record(self.took_ms(solved, now)),
             // The time of a failed task says nothing about that of a solved one.
             Ok(Outcome::Failed(_)) | Err(_) => {}
+        }
+    }
+
+    /// Returns the result of a flight, or a failure if the upstream has not known the task for less than
+    /// `unknown_after_ms`. The upstream has accepted the task, so this may be a replica that lags behind.
+    pub(super) fn doubt_unknown(&mut self, result: PollResult, now: Moment, unknown_after_ms: u64) -> PollResult {
+        match &result {
+            Ok(Outcome::Failed(Failure::TaskUnknown)) => {
+                let age_ms = self.accepted.age_ms(now);
+                let age_s = u16::try_from(age_ms.div_ceil(1_000)).unwrap_or(KNOWN - 1);
+                self.unknown_age_s = self.unknown_age_s.min(age_s);
+                let unknown_ms = age_ms.saturating_sub(u64::from(self.unknown_age_s) * 1_000);
+                if unknown_ms < unknown_after_ms { Err(Failure::Unavailable) } else { result }
+            }
+            Ok(_) => {
+                self.unknown_age_s = KNOWN;
+                result
+            }
+            Err(_) => result,
         }
     }
 
@@ -111,7 +136,7 @@ impl Facts {
     pub(super) fn to_snapshot(&self, id: LegacyId, origin: UnixOrigin) -> TaskSnapshot {
         let state = match &self.state {
             State::Unbound => StateSnapshot::Unbound,
-            State::Open(Open { accepted, not_ready_age_ms, polls_used }) => StateSnapshot::Open {
+            State::Open(Open { accepted, not_ready_age_ms, polls_used, unknown_age_s: _ }) => StateSnapshot::Open {
                 accepted_unix_ms: origin.unix_ms_from_start(accepted.0),
                 not_ready_age_ms: *not_ready_age_ms,
                 polls_used: *polls_used,
@@ -154,7 +179,7 @@ impl Facts {
             StateSnapshot::Unbound => State::Unbound,
             StateSnapshot::Open { accepted_unix_ms, not_ready_age_ms, polls_used } => {
                 let accepted = AcceptedAt(origin.ms_since_start(accepted_unix_ms));
-                State::Open(Open { accepted, not_ready_age_ms, polls_used })
+                State::Open(Open { accepted, not_ready_age_ms, polls_used, unknown_age_s: KNOWN })
             }
             StateSnapshot::Group { members } => State::Group(members.into_iter().map(LegacyId).collect()),
             StateSnapshot::Solved(solved) => State::Settled(solved.into_outcome(method)),

@@ -260,6 +260,7 @@ impl Record {
     ) -> FlightEnd {
         let State::Open(open) = &mut self.facts.state else { return FlightEnd::Overtaken };
         let Some(flight) = self.polls.take_flight(number) else { return FlightEnd::Overtaken };
+        let result = open.doubt_unknown(result, now, options.unknown_after_ms);
         open.note_result(&result, flight.started, now, estimate);
         let next_poll = next_poll(open, now, options, estimate);
         let next_flight = self.polls.update(&result, next_poll, now, options);

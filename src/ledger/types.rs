@@ -14,6 +14,8 @@ pub struct Options {
     pub pacing: Pacing,
     /// Pause after a failed flight before the next; polls are answered "not ready" from memory meanwhile.
     pub trouble_ttl_ms: u64,
+    /// How long the upstream must answer that it does not know a task before this is final.
+    pub unknown_after_ms: u64,
     /// How long after a result stops being fresh a frequent client gets "not ready" at once, while a flight
     /// refreshes the record.
     pub stale_ms: u64,

@@ -37,6 +37,8 @@ pub enum MaskedCause {
     Request,
     /// The error has no code, or one that is not known to be about the task.
     UnknownCode,
+    /// The upstream does not know the task. Final once the upstream has repeated it for some time.
+    UnknownTask,
     /// The answer is about another task.
     OtherTask,
     /// The answer cannot be interpreted.
@@ -45,7 +47,7 @@ pub enum MaskedCause {
 
 impl MaskedCause {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Key,
         Self::Balance,
         Self::Address,
@@ -53,6 +55,7 @@ impl MaskedCause {
         Self::Service,
         Self::Request,
         Self::UnknownCode,
+        Self::UnknownTask,
         Self::OtherTask,
         Self::Unusable,
     ];
@@ -67,6 +70,7 @@ impl MaskedCause {
             Self::Service => "service",
             Self::Request => "request",
             Self::UnknownCode => "unknown_code",
+            Self::UnknownTask => "unknown_task",
             Self::OtherTask => "other_task",
             Self::Unusable => "unusable",
         }
