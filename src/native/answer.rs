@@ -4,9 +4,11 @@
 //! related service sends every answer with 200, and a failed task arrives with `errorId` 0 (uCaptcha, getTaskResult
 //! page). An answer of any other shape counts as a failed call, never as a task's outcome.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
 use super::codes::{self, MaskedCause, PollError};
@@ -151,9 +153,34 @@ fn unusable_failure(answer: &Answer) -> Failure {
 fn parse_members(answer: &Answer) -> Option<Map<String, Json>> {
     // JSON allows no byte-order mark, but one is harmless.
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
-    match serde_json::from_slice(body) {
-        Ok(Json::Object(members)) => Some(members),
-        _ => None,
+    serde_json::from_slice::<UniqueMembers>(body).ok().map(|UniqueMembers(members)| members)
+}
+
+/// The members of a JSON object, each of which occurs once. Parsers differ in which of two they take, so an answer with
+/// two has no certain meaning.
+struct UniqueMembers(Map<String, Json>);
+
+impl<'de> Deserialize<'de> for UniqueMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = UniqueMembers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<UniqueMembers, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Json>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member occurs twice"));
+                    }
+                }
+                Ok(UniqueMembers(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 
