@@ -126,7 +126,9 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     let resolve_interval = config.resolve_interval();
     spawn("sweep", move || ledger.clone().run_sweep());
     spawn("prefetch", move || gateway.clone().run_prefetch());
+    let checked = upstream.clone();
     spawn("resolver", move || upstream.run_resolver(resolve_interval));
+    spawn("health_checks", move || checked.run_health_checks());
     Ok(server)
 }
 

@@ -54,6 +54,25 @@ impl Server {
     }
 }
 
+/// Answers the first request on each connection, and closes the connection at the second.
+async fn start_forgetful(host: [u8; 4]) -> SocketAddr {
+    let listener = TcpListener::bind(SocketAddr::from((host, 0))).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                for answer in [&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"[..], b""] {
+                    let (_, mut body) = http::read_head(&mut stream).await?;
+                    http::read_body(&mut stream, &mut body, 4).await?;
+                    stream.write_all(answer).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    address
+}
+
 async fn serve(mut stream: TcpStream, requests: Arc<Mutex<Vec<String>>>, answers: Arc<AtomicBool>) {
     while let Ok((head, mut body)) = http::read_head(&mut stream).await {
         let headers = http::parse_headers(head.split("\r\n").skip(1));
@@ -104,6 +123,9 @@ fn options() -> Options {
         submit_timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(20),
         connections_idle_max: 100,
+        eject_failures: 5,
+        eject_max: Duration::from_mins(1),
+        health_check: None,
         answer_bytes_max: 1_000,
     }
 }
@@ -132,6 +154,16 @@ fn has_metric(registry: &MetricsRegistry, line: &str) -> bool {
     String::from_utf8(registry.render()).expect("UTF-8").contains(&format!("{line}\n"))
 }
 
+async fn wait_for_metric(registry: &MetricsRegistry, line: &str) {
+    for _ in 0..1_000 {
+        if has_metric(registry, line) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_metric(registry, line);
+}
+
 #[tokio::test]
 async fn dead_addresses_cost_no_submit_and_each_submit_is_sent_once() {
     let black_hole = BlackHole::start([127, 0, 0, 3]).await;
@@ -150,9 +182,9 @@ async fn dead_addresses_cost_no_submit_and_each_submit_is_sent_once() {
     for result in submits.join_all().await {
         assert!(result.is_ok(), "{result:?}");
     }
+    // No submit waited for the black hole, which is ejected once a connection attempt has failed.
+    wait_for_metric(&registry, "capgate_upstream_addresses{state=\"ejected\"} 3").await;
     // From now on, no submit meets a dead address, because submits are no probes.
-    let connects = |registry: &MetricsRegistry| has_metric(registry, "capgate_upstream_addresses{state=\"ejected\"} 3");
-    assert!(connects(&registry), "{}", String::from_utf8_lossy(&registry.render()));
     for number in 0..40 {
         let body = format!("in turn {number}");
         sent.push(body.clone());
@@ -222,6 +254,85 @@ async fn the_circuit_opens_if_no_address_answers_and_closes_after_a_few_answers(
         assert!(send(&client, Endpoint::GetTaskResult, "poll").await.is_ok());
     }
     assert_metric(&registry, "capgate_upstream_addresses{state=\"healthy\"} 1");
+}
+
+/// Without a second attempt, a call that begins with the black hole waits for it until its own time limit.
+#[tokio::test]
+async fn a_black_holed_address_delays_no_call_until_its_timeout() {
+    let black_hole = BlackHole::start([127, 0, 0, 2]).await;
+    let alive = Server::start([127, 0, 0, 3], true).await;
+    let endless = Options {
+        connect_timeout: Duration::from_hours(1),
+        poll_timeout: Duration::from_secs(5),
+        submit_timeout: Duration::from_secs(5),
+        connections_idle_max: 0,
+        ..options()
+    };
+    let (client, registry) = client(&[black_hole.address, alive.address], endless);
+    for endpoint in [Endpoint::CreateTask, Endpoint::GetTaskResult, Endpoint::CreateTask, Endpoint::GetTaskResult] {
+        let result = send(&client, endpoint, "call").await;
+        assert!(result.is_ok(), "{result:?}");
+    }
+    assert_eq!(alive.requests(), ["call"; 4]);
+    assert_metric(&registry, "capgate_upstream_addresses{state=\"healthy\"} 2");
+}
+
+/// The attempt that lost against another address goes on, and its failure ejects the address.
+#[tokio::test]
+async fn a_black_holed_address_is_ejected_although_no_call_waits_for_it() {
+    let black_hole = BlackHole::start([127, 0, 0, 2]).await;
+    let alive = Server::start([127, 0, 0, 3], true).await;
+    let (client, registry) = client(&[black_hole.address, alive.address], options());
+    for _ in 0..500 {
+        assert!(send(&client, Endpoint::CreateTask, "submit").await.is_ok());
+        if has_metric(&registry, "capgate_upstream_ejections_total{cause=\"connect\"} 1") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not ejected");
+}
+
+#[tokio::test]
+async fn polls_are_repeated_within_the_retry_budget() {
+    let address = start_forgetful([127, 0, 0, 2]).await;
+    let (client, registry) = client(&[address], Options { eject_failures: 1_000_000, ..options() });
+    let mut failed = 0;
+    for _ in 0..200 {
+        failed += usize::from(send(&client, Endpoint::GetTaskResult, "poll").await.is_err());
+    }
+    // A fifth of the calls, ten that are saved up, and one for each second.
+    let sent = (0..=100)
+        .find(|sent| has_metric(&registry, &format!("capgate_upstream_retries_total{{result=\"sent\"}} {sent}")));
+    assert!(sent.is_some_and(|sent| sent >= 10), "{sent:?}");
+    // A poll that is not repeated fails and leaves no pooled connection to the next one.
+    assert!(failed >= 50, "{failed}");
+    assert_metric(&registry, &format!("capgate_upstream_retries_total{{result=\"denied\"}} {failed}"));
+}
+
+/// Health checks alone find out that one address is dead and that it is back; no call has to.
+#[tokio::test]
+async fn health_checks_eject_an_address_and_let_it_recover() {
+    let checked = Server::start([127, 0, 0, 2], false).await;
+    let frequent = Options {
+        poll_timeout: Duration::from_millis(50),
+        health_check: Some(Duration::from_millis(10)),
+        eject_failures: 2,
+        ..options()
+    };
+    let (client, registry) = client(&[checked.address, refusing([127, 0, 0, 3])], frequent);
+    // The first call looks up the addresses.
+    let _ = send(&client, Endpoint::GetTaskResult, "poll").await;
+    let checks = tokio::spawn(client.run_health_checks());
+    wait_for_metric(&registry, "capgate_upstream_addresses{state=\"ejected\"} 2").await;
+    checked.answers.store(true, Ordering::Relaxed);
+    wait_for_metric(&registry, "capgate_upstream_addresses{state=\"healthy\"} 1").await;
+    assert!(checked.requests().iter().skip(1).all(String::is_empty), "a check has a body");
+    // A call is no probe: the ejected address costs it nothing.
+    let before = checked.requests().len();
+    assert!(send(&client, Endpoint::GetTaskResult, "poll").await.is_ok());
+    assert!(checked.requests().len() > before);
+    checks.abort();
 }
 
 #[tokio::test]

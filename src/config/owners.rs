@@ -182,6 +182,9 @@ impl Config {
             submit_timeout: upstream.submit_timeout_ms.duration(),
             idle_timeout: upstream.idle_timeout_ms.duration(),
             connections_idle_max: upstream.connections_idle_max.count(),
+            eject_failures: u32::try_from(upstream.eject_failures.0).unwrap_or(u32::MAX),
+            eject_max: upstream.eject_max_ms.duration(),
+            health_check: Some(upstream.health_check_ms.duration()).filter(|period| !period.is_zero()),
             answer_bytes_max: upstream.answer_bytes_max.count(),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! The request is built from the call alone; nothing of the client's request is forwarded. A submit or a report is sent
 //! at most once. A poll or a balance is repeated once, only if a pooled connection died before any response, and within
-//! the retry budget. A call that no connection could be opened for is not sent: it tries the next address.
+//! the retry budget. A call that no connection could be opened for is not sent: it tries the next address, which it also
+//! does while a connection attempt is slow (RFC 8305).
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,10 +21,11 @@ use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
+use tokio::task::JoinSet;
 
 use super::ca_file;
 use super::decompress::decompress;
-use super::health::Verdict;
+use super::health::{Thresholds, Verdict};
 use super::http::{self, BaseUrl, Connection, ErrorKind, ExchangeError};
 use super::metrics::UpstreamMetrics;
 use super::options::Options;
@@ -33,6 +35,8 @@ use crate::clock::Clock;
 use crate::gateway::upstream::{SendError, Upstream};
 use crate::native::{Answer, Call, Endpoint, Rate};
 use crate::telemetry::metrics::MetricsRegistry;
+
+const USER_AGENT: &str = concat!("capgate/", env!("CARGO_PKG_VERSION"));
 
 /// Client of the native API with a connection pool. Cheap to clone.
 #[derive(Clone)]
@@ -78,7 +82,11 @@ impl NativeUpstream {
         let mut connector_options = ConnectorOptions::new(options.connections_idle_max);
         connector_options.ca_file.clone_from(&options.ca_file);
         let clock = Clock::start();
-        let resolver = Resolver::new(look_up, clock, UpstreamMetrics::register(registry));
+        let thresholds = Thresholds {
+            failures_max: options.eject_failures,
+            backoff_max_ms: u64::try_from(options.eject_max.as_millis()).unwrap_or(u64::MAX),
+        };
+        let resolver = Resolver::new(look_up, thresholds, clock, UpstreamMetrics::register(registry));
         resolver.register_gauges(registry);
         Ok(Self(Arc::new(Client {
             connector: new_connector(connector_options)?,
@@ -93,6 +101,12 @@ impl NativeUpstream {
     /// Keeps the upstream's addresses up to date. Never returns.
     pub fn run_resolver(&self, period: Duration) -> impl Future<Output = ()> + Send + use<> {
         Arc::clone(&self.0.resolver).run_refresh(period)
+    }
+
+    /// Checks the health of the upstream's addresses periodically. Returns at once if health checks are disabled, and
+    /// never otherwise.
+    pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + 'static {
+        Arc::clone(&self.0).run_health_checks()
     }
 }
 
@@ -125,13 +139,13 @@ impl Upstream for NativeUpstream {
 
 impl Client {
     /// Sends a call and repeats it if that is allowed. Sets `sent` before the first byte is written.
-    async fn send(&self, call: &Call, sent: &AtomicBool) -> Result<Answer, ErrorKind> {
+    async fn send(self: &Arc<Self>, call: &Call, sent: &AtomicBool) -> Result<Answer, ErrorKind> {
         let request = self.request(call)?;
         let is_idempotent = call.endpoint.is_idempotent();
         self.retries.lock().count_call(self.clock.now());
         let mut may_repeat = is_idempotent;
         loop {
-            let (mut connection, lease) = self.connect(is_idempotent).await?;
+            let (mut connection, lease) = self.connect(is_idempotent && self.options.health_check.is_none()).await?;
             // Even a failed write may have reached the upstream.
             sent.store(true, Ordering::Relaxed);
             match self.exchange(&mut connection.session, request.clone(), call.body.clone()).await {
@@ -156,25 +170,104 @@ impl Client {
     /// Connects to the first address that accepts a connection. Sends nothing to the others. A probe of an ejected
     /// address may wait for a long time, so only calls that `may_probe` begin with one, and with no
     /// second one.
-    async fn connect(&self, may_probe: bool) -> Result<(Connection, Lease), ErrorKind> {
+    async fn connect(self: &Arc<Self>, may_probe: bool) -> Result<(Connection, Lease), ErrorKind> {
         let mut result = Err(ErrorKind::CircuitOpen);
         let mut tried: Vec<SocketAddr> = Vec::new();
-        loop {
+        let mut slow: JoinSet<Result<(Connection, Lease), ErrorKind>> = JoinSet::new();
+        let (connection, mut lease) = loop {
             // A new order for each attempt, because other calls may have ejected addresses meanwhile.
             let order = self.resolver.order(may_probe && tried.is_empty()).await;
             let order = order.ok_or(ErrorKind::Unresolved)?;
-            let Some(address) = order.into_iter().find(|address| !tried.contains(address)) else { return result };
-            tried.push(address);
-            let Some(mut lease) = self.resolver.begin(address) else { continue };
-            match http::connect(&self.connector, &[Arc::new(self.new_peer(address))]).await {
-                Ok(connection) => {
-                    lease.connected();
-                    return Ok((connection, lease));
-                }
-                Err(kind) => {
-                    lease.end(Verdict::ConnectFailed);
-                    result = Err(kind);
-                }
+            let is_untried = |address: &SocketAddr| !tried.contains(address);
+            let ejected = order.ejected.into_iter().filter(|_| slow.is_empty());
+            let next = order.usable.into_iter().chain(ejected).find(is_untried);
+            let ended = if let Some(address) = next {
+                tried.push(address);
+                let Some(lease) = self.resolver.begin(address) else { continue };
+                self.attempt_until_slow(address, lease, &mut slow).await
+            } else if let Some(ended) = slow.join_next().await {
+                Some(ended.unwrap_or(Err(ErrorKind::Connect)))
+            } else {
+                return result;
+            };
+            match ended {
+                Some(Ok(connected)) => break connected,
+                Some(Err(kind)) => result = Err(kind),
+                None => {}
+            }
+        };
+        // The other attempts go on, because their addresses are ejected only once they have failed.
+        slow.detach_all();
+        lease.connected(!connection.is_reused);
+        Ok((connection, lease))
+    }
+
+    /// Attempts to connect to an address. Moves the attempt to the slow ones, and returns `None`, if it takes long.
+    async fn attempt_until_slow(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        lease: Lease,
+        slow: &mut JoinSet<Result<(Connection, Lease), ErrorKind>>,
+    ) -> Option<Result<(Connection, Lease), ErrorKind>> {
+        let mut attempt = Box::pin(Arc::clone(self).attempt(address, lease));
+        let ended = tokio::select! {
+            biased;
+            ended = &mut attempt => return Some(ended),
+            Some(ended) = slow.join_next() => Some(ended.unwrap_or(Err(ErrorKind::Connect))),
+            () = tokio::time::sleep(self.resolver.attempt_delay()) => None,
+        };
+        slow.spawn(attempt);
+        ended
+    }
+
+    async fn attempt(self: Arc<Self>, address: SocketAddr, lease: Lease) -> Result<(Connection, Lease), ErrorKind> {
+        match http::connect(&self.connector, &[Arc::new(self.new_peer(address))]).await {
+            Ok(connection) => Ok((connection, lease)),
+            Err(kind) => {
+                lease.end(Verdict::ConnectFailed);
+                Err(kind)
+            }
+        }
+    }
+
+    async fn run_health_checks(self: Arc<Self>) {
+        let Some(period) = self.options.health_check else { return };
+        loop {
+            tokio::time::sleep(period).await;
+            let mut checks = JoinSet::new();
+            for address in self.resolver.unchecked(period) {
+                let client = Arc::clone(&self);
+                checks.spawn(async move {
+                    let check = client.check(address);
+                    // A check that runs into its time limit ends the lease as a failed call.
+                    tokio::time::timeout(client.options.poll_timeout, check).await.unwrap_or(Some(false))
+                });
+            }
+            for is_ok in checks.join_all().await.into_iter().flatten() {
+                self.resolver.metrics().count_check(is_ok);
+            }
+        }
+    }
+
+    /// Requests the base URL from an address. Any response is healthy. Returns `None` if the address must not take a
+    /// call now.
+    async fn check(self: &Arc<Self>, address: SocketAddr) -> Option<bool> {
+        let request = self.base.request("GET", "/", &[("User-Agent", USER_AGENT)]).ok()?;
+        let lease = self.resolver.begin(address)?;
+        let Ok((mut connection, mut lease)) = Arc::clone(self).attempt(address, lease).await else {
+            return Some(false);
+        };
+        lease.connected(!connection.is_reused);
+        match http::exchange(&mut connection.session, request, None, self.options.answer_bytes_max).await {
+            Ok(_) => {
+                lease.end(Verdict::Answered);
+                self.release(connection).await;
+                Some(true)
+            }
+            Err(error) => {
+                let was_idle = connection.is_reused && error.nothing_received;
+                lease.end(if was_idle { Verdict::Unknown } else { verdict(error.kind) });
+                (!was_idle).then_some(verdict(error.kind) == Verdict::Answered)
             }
         }
     }
@@ -230,7 +323,7 @@ impl Client {
             ("Accept", "application/json"),
             // Responses are small, and an uncompressed one cannot be a compression bomb.
             ("Accept-Encoding", "identity"),
-            ("User-Agent", concat!("capgate/", env!("CARGO_PKG_VERSION"))),
+            ("User-Agent", USER_AGENT),
         ];
         self.base.request("POST", call.endpoint.path(), &headers)
     }

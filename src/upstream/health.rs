@@ -11,26 +11,33 @@ use core::net::SocketAddr;
 
 use crate::domain::Moment;
 
-/// Consecutive calls without an answer that eject an address. More than one, because a call may also fail for reasons
-/// of its own.
-const FAILURES_MAX: u32 = 5;
 /// First back-off, in milliseconds.
 const BACKOFF_MIN_MS: u64 = 1_000;
-/// Longest back-off, in milliseconds.
-const BACKOFF_MAX_MS: u64 = 60_000;
 /// Fraction by which jitter may shorten a back-off, so that gateways do not probe in step.
 const JITTER: f64 = 0.25;
 /// Concurrent calls of a recovering address after one, two … answers. One more answer makes it healthy.
 const RECOVERING_CALLS_MAX: [u32; 3] = [4, 16, 64];
-/// Age of a pending connection attempt, in milliseconds, from which other calls prefer other addresses (RFC 8305,
+/// Shortest and longest time, in milliseconds, after which a pending connection attempt is slow (RFC 8305, section 5,
 /// connection attempt delay).
-const SLOW_CONNECT_MS: u64 = 250;
+const ATTEMPT_DELAY_MS: (u64, u64) = (250, 2_000);
+
+/// Thresholds. `conf/capgate.toml` contains the defaults and their reasons.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Thresholds {
+    /// Consecutive calls without an answer that eject an address.
+    pub(super) failures_max: u32,
+    /// Longest back-off, in milliseconds.
+    pub(super) backoff_max_ms: u64,
+}
 
 /// The addresses of one upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Addresses {
+    thresholds: Thresholds,
     /// Sorted by address.
     entries: Vec<Entry>,
+    /// Time that the last new connection took, in milliseconds.
+    connect_ms: u64,
     /// Counts orders, to rotate the addresses.
     orders: usize,
     /// Distinguishes the conditions that an address went through.
@@ -119,7 +126,21 @@ pub(super) enum Change {
     Recovered,
 }
 
+/// The order in which to try the addresses.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Order {
+    /// The next one may be tried while an attempt is slow.
+    pub(super) usable: Vec<SocketAddr>,
+    /// Ejected ones, only if all others have failed: they may accept a connection and answer nothing.
+    pub(super) ejected: Vec<SocketAddr>,
+}
+
 impl Addresses {
+    /// Creates an empty list.
+    pub(super) fn new(thresholds: Thresholds) -> Self {
+        Self { thresholds, entries: Vec::new(), connect_ms: 0, orders: 0, generations: 0 }
+    }
+
     /// Replaces the addresses. Known ones keep their condition.
     pub(super) fn update(&mut self, mut addresses: Vec<SocketAddr>) {
         addresses.sort_unstable();
@@ -142,14 +163,15 @@ impl Addresses {
     /// back-off is over, if the call may be a probe. Then the others in rotation, alternating between IPv6 and IPv4, so
     /// that a dead family costs one attempt. Then those whose last connection attempt is slow. Ejected ones are last,
     /// the one that is due soonest first.
-    pub(super) fn order(&mut self, may_probe: bool, now: Moment) -> Vec<SocketAddr> {
+    pub(super) fn order(&mut self, may_probe: bool, now: Moment) -> Order {
         self.orders = self.orders.wrapping_add(1);
         let mut ejected: Vec<(Moment, SocketAddr)> = Vec::new();
         let (mut usable, mut slow) = (Vec::new(), Vec::new());
+        let attempt_delay_ms = self.attempt_delay_ms();
         for entry in self.entries.iter().filter(|entry| entry.has_capacity()) {
             match entry.condition {
                 Condition::Ejected { due, .. } => ejected.push((due, entry.address)),
-                _ if entry.is_slow(now) => slow.push(entry.address),
+                _ if entry.is_slow(now, attempt_delay_ms) => slow.push(entry.address),
                 _ => usable.push(entry.address),
             }
         }
@@ -157,7 +179,25 @@ impl Addresses {
         let is_due = may_probe && ejected.first().is_some_and(|(due, _)| *due <= now);
         let probe = is_due.then(|| ejected.remove(0).1);
         let rotated = [alternate_families(usable, self.orders), alternate_families(slow, self.orders)].concat();
-        probe.into_iter().chain(rotated).chain(ejected.into_iter().map(|(_, address)| address)).collect()
+        Order {
+            usable: probe.into_iter().chain(rotated).collect(),
+            ejected: ejected.into_iter().map(|(_, address)| address).collect(),
+        }
+    }
+
+    /// Returns the addresses that have not been healthy and answered a call within this time.
+    pub(super) fn unchecked(&self, period_ms: u64, now: Moment) -> Vec<SocketAddr> {
+        let is_recent = |at: Moment| now.millis_since(at) < period_ms;
+        let is_unchecked =
+            |entry: &&Entry| entry.state() != AddressState::Healthy || !entry.last_answer_at.is_some_and(is_recent);
+        self.entries.iter().filter(is_unchecked).map(|entry| entry.address).collect()
+    }
+
+    /// Returns the time after which a connection attempt is slow, in milliseconds: twice as long as the last connection
+    /// took, because a distant upstream is not slow.
+    pub(super) fn attempt_delay_ms(&self) -> u64 {
+        let (min, max) = ATTEMPT_DELAY_MS;
+        self.connect_ms.saturating_mul(2).clamp(min, max)
     }
 
     /// Begins to use an address; `None` if it must not take another call now.
@@ -171,8 +211,11 @@ impl Addresses {
         Some(Ticket { address, generation: entry.generation, began: now, is_connecting: true })
     }
 
-    /// Notes that a connection is open.
-    pub(super) fn connected(&mut self, ticket: &mut Ticket, now: Moment) {
+    /// Notes that a connection is open: a new one, or one from the pool.
+    pub(super) fn connected(&mut self, ticket: &mut Ticket, is_new: bool, now: Moment) {
+        if is_new {
+            self.connect_ms = now.millis_since(ticket.began);
+        }
         let was_connecting = std::mem::take(&mut ticket.is_connecting);
         if let Some(entry) = self.entry(ticket.address).filter(|entry| entry.generation == ticket.generation) {
             entry.connecting -= u32::from(was_connecting);
@@ -183,6 +226,7 @@ impl Addresses {
     /// Ends the use of an address. `jitter` is from 0 to 1.
     pub(super) fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Moment, jitter: f64) -> Option<Change> {
         let next_generation = self.generations + 1;
+        let Thresholds { failures_max, backoff_max_ms } = self.thresholds;
         let entry = self.entry(ticket.address).filter(|entry| entry.generation == ticket.generation)?;
         entry.calls -= 1;
         entry.connecting -= u32::from(ticket.is_connecting);
@@ -199,14 +243,14 @@ impl Addresses {
                         *failures += 1;
                         // A connection that fails while others answer is a lost packet rather than a dead address.
                         let is_dead = verdict == Verdict::ConnectFailed && !was_answered;
-                        if !is_dead && *failures < FAILURES_MAX {
+                        if !is_dead && *failures < failures_max {
                             return None;
                         }
                         0
                     }
                     Condition::Ejected { ejections, .. } | Condition::Recovering { ejections, .. } => *ejections,
                 };
-                let backoff_ms = shorten(backoff_ms(ejections), jitter);
+                let backoff_ms = shorten(backoff_ms(ejections, backoff_max_ms), jitter);
                 entry.condition =
                     Condition::Ejected { due: now.after_ms(backoff_ms), ejections: ejections.saturating_add(1) };
                 // Pending calls learned nothing that the ejection does not cover.
@@ -260,8 +304,8 @@ impl Entry {
         }
     }
 
-    fn is_slow(&self, now: Moment) -> bool {
-        self.connecting > 0 && now.millis_since(self.connecting_since) >= SLOW_CONNECT_MS
+    fn is_slow(&self, now: Moment, attempt_delay_ms: u64) -> bool {
+        self.connecting > 0 && now.millis_since(self.connecting_since) >= attempt_delay_ms
     }
 
     /// Applies an answer.
@@ -292,8 +336,8 @@ fn alternate_families(mut addresses: Vec<SocketAddr>, turn: usize) -> Vec<Socket
     (0..count).flat_map(|_| [first.next(), second.next()]).flatten().collect()
 }
 
-fn backoff_ms(ejections: u32) -> u64 {
-    (BACKOFF_MIN_MS << ejections.min(16)).min(BACKOFF_MAX_MS)
+fn backoff_ms(ejections: u32, backoff_max_ms: u64) -> u64 {
+    (BACKOFF_MIN_MS << ejections.min(16)).min(backoff_max_ms)
 }
 
 #[expect(
@@ -310,6 +354,8 @@ fn shorten(backoff_ms: u64, jitter: f64) -> u64 {
 mod tests {
     use super::*;
 
+    const FAILURES_MAX: u32 = 5;
+
     fn ipv4(last: u8) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, last], 80))
     }
@@ -319,7 +365,7 @@ mod tests {
     }
 
     fn addresses(all: &[SocketAddr]) -> Addresses {
-        let mut addresses = Addresses::default();
+        let mut addresses = Addresses::new(Thresholds { failures_max: FAILURES_MAX, backoff_max_ms: 60_000 });
         addresses.update(all.to_vec());
         addresses
     }
@@ -328,13 +374,17 @@ mod tests {
     fn use_once(addresses: &mut Addresses, address: SocketAddr, verdict: Verdict, now: u64) -> Option<Change> {
         let mut ticket = addresses.begin(address, Moment(now)).expect("capacity");
         if verdict != Verdict::ConnectFailed {
-            addresses.connected(&mut ticket, Moment(now));
+            addresses.connected(&mut ticket, true, Moment(now));
         }
         addresses.end(ticket, verdict, Moment(now), 0.0)
     }
 
+    fn all(order: Order) -> Vec<SocketAddr> {
+        [order.usable, order.ejected].concat()
+    }
+
     fn order(addresses: &mut Addresses, now: u64) -> Vec<SocketAddr> {
-        addresses.order(true, Moment(now))
+        all(addresses.order(true, Moment(now)))
     }
 
     #[test]
@@ -367,7 +417,7 @@ mod tests {
             }
             now += backoff_ms;
             assert_eq!(order(&mut addresses, now), [dead, alive], "no probe");
-            assert_eq!(addresses.order(false, Moment(now)), [alive, dead], "a submit is a probe");
+            assert_eq!(all(addresses.order(false, Moment(now))), [alive, dead], "a submit is a probe");
         }
     }
 
@@ -415,7 +465,7 @@ mod tests {
         let mut addresses = addresses(&[one]);
         use_once(&mut addresses, one, Verdict::ConnectFailed, 0);
         // Even before it is due: there is no other.
-        assert_eq!(addresses.order(false, Moment(1)), [one]);
+        assert_eq!(all(addresses.order(false, Moment(1))), [one]);
         let probe = addresses.begin(one, Moment(1)).expect("a probe");
         assert!(addresses.begin(one, Moment(1)).is_none(), "two probes at once");
         assert_eq!(order(&mut addresses, 1_000), []);
@@ -460,7 +510,7 @@ mod tests {
             Some(Change::Ejected { backoff_ms: 1_000 })
         );
         for mut ticket in early {
-            addresses.connected(&mut ticket, Moment(2));
+            addresses.connected(&mut ticket, true, Moment(2));
             assert_eq!(addresses.end(ticket, Verdict::CallFailed, Moment(2), 0.0), None);
         }
         assert!(addresses.begin(ipv4(1), Moment(2)).is_some());
@@ -474,9 +524,45 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(order(&mut addresses, 250), [fast, slow]);
         }
-        addresses.connected(&mut ticket, Moment(300));
+        addresses.connected(&mut ticket, true, Moment(300));
         let firsts = [order(&mut addresses, 600)[0], order(&mut addresses, 600)[0]];
         assert!(firsts.contains(&slow), "{firsts:?}");
+    }
+
+    #[test]
+    fn a_connection_attempt_is_slow_if_it_takes_twice_as_long_as_the_last_connection() {
+        let mut addresses = addresses(&[ipv4(1)]);
+        let mut delays_ms = Vec::new();
+        for connect_ms in [0, 20, 400, 5_000] {
+            let mut ticket = addresses.begin(ipv4(1), Moment(0)).expect("capacity");
+            addresses.connected(&mut ticket, true, Moment(connect_ms));
+            addresses.end(ticket, Verdict::Answered, Moment(connect_ms), 0.0);
+            delays_ms.push(addresses.attempt_delay_ms());
+        }
+        assert_eq!(delays_ms, [250, 250, 800, 2_000]);
+        let mut ticket = addresses.begin(ipv4(1), Moment(0)).expect("capacity");
+        addresses.connected(&mut ticket, false, Moment(0));
+        assert_eq!(addresses.attempt_delay_ms(), 2_000, "a pooled connection is no evidence");
+    }
+
+    #[test]
+    fn a_slow_attempt_is_joined_by_no_ejected_address() {
+        let mut addresses = addresses(&[ipv4(1), ipv4(2), ipv4(3)]);
+        use_once(&mut addresses, ipv4(1), Verdict::ConnectFailed, 0);
+        use_once(&mut addresses, ipv4(2), Verdict::ConnectFailed, 0);
+        let order = addresses.order(false, Moment(1));
+        assert_eq!((order.usable, order.ejected), (vec![ipv4(3)], vec![ipv4(1), ipv4(2)]));
+    }
+
+    #[test]
+    fn an_address_that_has_just_answered_needs_no_health_check_unless_it_recovers() {
+        let mut addresses = addresses(&[ipv4(1), ipv4(2), ipv4(3)]);
+        use_once(&mut addresses, ipv4(1), Verdict::Answered, 500);
+        use_once(&mut addresses, ipv4(2), Verdict::ConnectFailed, 500);
+        assert_eq!(addresses.unchecked(1_000, Moment(1_000)), [ipv4(2), ipv4(3)]);
+        use_once(&mut addresses, ipv4(2), Verdict::Answered, 1_000);
+        assert_eq!(addresses.unchecked(1_000, Moment(1_000)), [ipv4(2), ipv4(3)]);
+        assert_eq!(addresses.unchecked(1_000, Moment(1_500)), [ipv4(1), ipv4(2), ipv4(3)]);
     }
 
     #[test]

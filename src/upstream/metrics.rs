@@ -1,15 +1,16 @@
-//! Metrics of the upstream's addresses and of retries.
+//! Metrics of the upstream's addresses, of retries and of health checks.
 
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::telemetry::metrics::MetricsRegistry;
 
-/// Counters of ejections and retries.
+/// Counters of ejections, retries and health checks.
 #[derive(Debug)]
 pub(super) struct UpstreamMetrics {
     ejections_connect: IntCounter,
     ejections_call: IntCounter,
     retries: IntCounterVec,
+    checks: IntCounterVec,
 }
 
 impl UpstreamMetrics {
@@ -27,7 +28,14 @@ impl UpstreamMetrics {
                 "Calls that may be repeated and whose pooled connection died: sent again, or denied by the retry budget.",
                 &["result"],
             ),
+            checks: registry.counters(
+                "capgate_upstream_health_checks_total",
+                "Health checks of an upstream address: ok, or failed.",
+                &["result"],
+            ),
         };
+        metrics.checks.with_label_values(&["failed"]);
+        metrics.checks.with_label_values(&["ok"]);
         metrics.retries.with_label_values(&["denied"]);
         metrics.retries.with_label_values(&["sent"]);
         metrics
@@ -35,6 +43,10 @@ impl UpstreamMetrics {
 
     pub(super) fn count_ejection(&self, is_connect: bool) {
         if is_connect { self.ejections_connect.inc() } else { self.ejections_call.inc() }
+    }
+
+    pub(super) fn count_check(&self, is_ok: bool) {
+        self.checks.with_label_values(&[if is_ok { "ok" } else { "failed" }]).inc();
     }
 
     pub(super) fn count_retry(&self, is_sent: bool) {

@@ -22,6 +22,13 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Most idle connections.
     pub connections_idle_max: usize,
+    /// Consecutive calls without an answer that eject an address. More than one, because a call may also fail for
+    /// reasons of its own.
+    pub eject_failures: u32,
+    /// Longest time for which an address is ejected.
+    pub eject_max: Duration,
+    /// Interval between health checks of an address; `None` without health checks.
+    pub health_check: Option<Duration>,
     /// Most bytes of a response body, after decompression.
     pub answer_bytes_max: usize,
 }

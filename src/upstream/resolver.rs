@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::health::{AddressState, Addresses, Change, Ticket, Verdict};
+use super::health::{AddressState, Addresses, Change, Order, Thresholds, Ticket, Verdict};
 use super::metrics::UpstreamMetrics;
 use crate::clock::Clock;
 use crate::domain::Moment;
@@ -37,8 +37,13 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// Creates a resolver that knows no address yet.
-    pub(super) fn new(look_up: Box<LookUp>, clock: Clock, metrics: UpstreamMetrics) -> Arc<Self> {
-        let (addresses, last_failure) = (Mutex::default(), tokio::sync::Mutex::default());
+    pub(super) fn new(
+        look_up: Box<LookUp>,
+        thresholds: Thresholds,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+    ) -> Arc<Self> {
+        let (addresses, last_failure) = (Mutex::new(Addresses::new(thresholds)), tokio::sync::Mutex::default());
         Arc::new(Self { look_up, clock, addresses, last_failure, random: RandomState::new(), metrics })
     }
 
@@ -61,12 +66,23 @@ impl Resolver {
 
     /// Returns all addresses that may take a call, in the order in which to try them; `None` if none is known. Looks up
     /// the name in that case. A call that `may_probe` tests an ejected address first.
-    pub(super) async fn order(&self, may_probe: bool) -> Option<Vec<SocketAddr>> {
+    pub(super) async fn order(&self, may_probe: bool) -> Option<Order> {
         if self.addresses.lock().is_empty() {
             self.look_up_once().await;
         }
         let mut addresses = self.addresses.lock();
         (!addresses.is_empty()).then(|| addresses.order(may_probe, self.clock.now()))
+    }
+
+    /// Returns the addresses that a health check must test, because no call has done so within this period.
+    pub(super) fn unchecked(&self, period: Duration) -> Vec<SocketAddr> {
+        let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        self.addresses.lock().unchecked(period_ms, self.clock.now())
+    }
+
+    /// Returns the time after which a connection attempt is slow, so that another address should be tried as well.
+    pub(super) fn attempt_delay(&self) -> Duration {
+        Duration::from_millis(self.addresses.lock().attempt_delay_ms())
     }
 
     /// Begins to use an address; `None` if it must not take another call now.
@@ -135,9 +151,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Notes that a connection is open. From now on, the call fails unless it is answered.
-    pub(super) fn connected(&mut self) {
-        self.resolver.addresses.lock().connected(&mut self.ticket, self.resolver.clock.now());
+    /// Notes that a connection is open: a new one, or one from the pool. From now on, the call fails unless it is
+    /// answered.
+    pub(super) fn connected(&mut self, is_new: bool) {
+        self.resolver.addresses.lock().connected(&mut self.ticket, is_new, self.resolver.clock.now());
         self.verdict = Verdict::CallFailed;
     }
 
@@ -175,11 +192,12 @@ mod tests {
             look_up
         });
         let metrics = UpstreamMetrics::register(&MetricsRegistry::new());
-        (Resolver::new(look_up, Clock::start(), metrics), look_ups, gate)
+        let thresholds = Thresholds { failures_max: 5, backoff_max_ms: 60_000 };
+        (Resolver::new(look_up, thresholds, Clock::start(), metrics), look_ups, gate)
     }
 
     /// Starts calls that need an address, and lets all of them wait.
-    async fn start_calls(resolver: &Arc<Resolver>, count: usize) -> tokio::task::JoinSet<Option<Vec<SocketAddr>>> {
+    async fn start_calls(resolver: &Arc<Resolver>, count: usize) -> tokio::task::JoinSet<Option<Order>> {
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..count {
             let resolver = Arc::clone(resolver);
@@ -197,7 +215,8 @@ mod tests {
         let (resolver, look_ups, gate) = resolver(Ok(address));
         let calls = start_calls(&resolver, 50).await;
         gate.add_permits(100);
-        assert!(calls.join_all().await.iter().all(|order| order.as_deref() == Some(&[address])));
+        let orders = calls.join_all().await;
+        assert!(orders.iter().all(|order| order.as_ref().is_some_and(|order| order.usable == [address])));
         assert_eq!(look_ups.load(Ordering::Relaxed), 1);
     }
 
