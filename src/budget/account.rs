@@ -27,6 +27,8 @@ pub(super) struct AccountUsage {
     paused_until: Option<Moment>,
     /// Requests that the upstream reported as remaining, and the end of that report's validity.
     remaining: Option<(u32, Moment)>,
+    /// End of the window in which nothing remained, by the first such report since any other.
+    nothing_until: Option<Moment>,
 }
 
 impl AccountUsage {
@@ -58,9 +60,11 @@ impl AccountUsage {
         self.remaining = self.remaining.filter(|(_, until)| now < *until);
         let is_active = (std::mem::take(&mut self.is_active) && periods == 1) || self.in_progress > 0;
         self.is_counted = is_active;
-        // A pause and the count of 429s outlast it by one period, so that the next 429 doubles the pause.
-        let is_paused = self.paused_until.is_some_and(|until| now < until.after_ms(WINDOW_MS));
-        (is_active || is_paused || self.remaining.is_some(), is_active)
+        // A pause is remembered for one window more, so that the next 429 doubles it, and the next report is compared
+        // with this one.
+        let was_paused = [self.paused_until, self.nothing_until];
+        let was_paused = was_paused.into_iter().flatten().any(|until| now < until.after_ms(WINDOW_MS));
+        (is_active || was_paused || self.remaining.is_some(), is_active)
     }
 
     /// Whether the upstream's answers to this account ask for a pause.
@@ -69,11 +73,21 @@ impl AccountUsage {
             || self.remaining.is_some_and(|(remaining, until)| remaining == 0 && now < until)
     }
 
+    /// Returns what an answer reports, without remaining requests if that number means nothing: a call that was sent
+    /// after the end of its window got an answer, and again nothing remained. A service that always sends zero would
+    /// otherwise stop its own traffic.
+    pub(super) fn believe(&mut self, rate: &Rate, is_throttled: bool, sent_at: Moment, now: Moment) -> Rate {
+        if is_throttled || rate.remaining != Some(0) {
+            self.nothing_until = None;
+            return *rate;
+        }
+        let until = *self.nothing_until.get_or_insert_with(|| remaining_until(rate, now));
+        if sent_at >= until { Rate { remaining: None, ..*rate } } else { *rate }
+    }
+
     /// Applies an answer to the account.
     pub(super) fn observe(&mut self, rate: &Rate, is_throttled: bool, pause_ms: u64, now: Moment) {
-        self.remaining = rate
-            .remaining
-            .map(|remaining| (remaining, now.after_ms(rate.reset_ms.unwrap_or(REMAINING_TTL_MS).min(WINDOW_MS))));
+        self.remaining = rate.remaining.map(|remaining| (remaining, remaining_until(rate, now)));
         if is_throttled {
             // A 429 during a pause answers a call that was sent before the pause.
             self.throttled += u32::from(self.paused_until.is_none_or(|until| now >= until));
@@ -83,6 +97,11 @@ impl AccountUsage {
             self.throttled = 0;
         }
     }
+}
+
+/// Returns the end of the validity of a reported number of remaining requests.
+fn remaining_until(rate: &Rate, now: Moment) -> Moment {
+    now.after_ms(rate.reset_ms.unwrap_or(REMAINING_TTL_MS).min(WINDOW_MS))
 }
 
 /// Returns the pause after a 429: as requested by a moment in the future, or `pause_ms`, doubled for each 429 in a row after the first.

@@ -204,13 +204,15 @@ impl Budget {
         let mut state = self.state.lock();
         state.advance(&self.options, now);
         let pause_ms = self.options.pause_ms;
-        state.address.observe(account, class, sent_at, (rate, is_throttled), pause_ms, now);
+        let mut rate = *rate;
         // A 429 for one invented key must not pause every new key.
         if account.is_some()
             && let Some(usage) = state.accounts.get_mut(&account.cloned())
         {
-            usage.observe(rate, is_throttled, pause_ms, now);
+            rate = usage.believe(&rate, is_throttled, sent_at, now);
+            usage.observe(&rate, is_throttled, pause_ms, now);
         }
+        state.address.observe(account, class, sent_at, (&rate, is_throttled), pause_ms, now);
     }
 
     /// Returns the tokens in the bucket; zero while polls of all accounts are paused.
@@ -483,6 +485,31 @@ mod tests {
         let denied = budget.try_acquire(Class::Submit, Some(&one), Moment(3_009)).expect_err("nothing left");
         assert_eq!(denied, Denied::Paused);
         assert_eq!(count_allowed(&budget, Class::Submit, &one, 1, 3_010), 1);
+    }
+
+    #[test]
+    fn an_upstream_that_always_reports_that_nothing_remains_is_not_believed() {
+        let nothing = [
+            Rate { remaining: Some(0), ..Rate::default() },
+            Rate { remaining: Some(0), reset_ms: Some(10_000), limit: Some(10_000), ..Rate::default() },
+        ];
+        for rate in nothing {
+            let budget = budget(1_000);
+            let accounts = ["a", "b", "c"].map(account);
+            let mut allowed = 0;
+            for now in (0..60_000).step_by(100) {
+                for account in &accounts {
+                    if count_allowed(&budget, Class::Poll, account, 1, now) == 1 {
+                        observe(&budget, account, Class::Poll, &rate, false, (now, now));
+                        allowed += 1;
+                    }
+                }
+            }
+            assert!(allowed > 1_400, "{allowed} of 1800 calls with {rate:?}");
+            // A 429 is believed.
+            observe(&budget, &accounts[0], Class::Poll, &rate, true, (60_000, 60_000));
+            assert_eq!(count_allowed(&budget, Class::Poll, &accounts[0], 1, 60_100), 0, "{rate:?}");
+        }
     }
 
     #[test]
