@@ -124,7 +124,7 @@ fn options() -> Options {
         idle_timeout: Duration::from_secs(20),
         connections_idle_max: 100,
         eject_failures: 5,
-        eject_max: Duration::from_mins(1),
+        eject_max: Duration::from_secs(60),
         health_check: None,
         answer_bytes_max: 1_000,
     }
@@ -262,7 +262,7 @@ async fn a_black_holed_address_delays_no_call_until_its_timeout() {
     let black_hole = BlackHole::start([127, 0, 0, 2]).await;
     let alive = Server::start([127, 0, 0, 3], true).await;
     let endless = Options {
-        connect_timeout: Duration::from_hours(1),
+        connect_timeout: Duration::from_secs(3_600),
         poll_timeout: Duration::from_secs(5),
         submit_timeout: Duration::from_secs(5),
         connections_idle_max: 0,

@@ -71,7 +71,9 @@ impl Operations {
                     Ok(_) => None,
                     Err(masked) => Some(masked.cause),
                 };
-                cause.iter().for_each(|cause| upstream.metrics.count_masked_poll(*cause));
+                if let Some(cause) = cause {
+                    upstream.metrics.count_masked_poll(cause);
+                }
                 result.map_err(|masked| masked.failure)
             };
             upstream.call(&task.account, call, parse).await.map_err(|failure| mask(&failure))

@@ -105,8 +105,8 @@ impl Open {
         match &result {
             Ok(Outcome::Failed(Failure::TaskUnknown)) => {
                 let age_ms = self.accepted.age_ms(now);
-                let age_s = u16::try_from(age_ms.div_ceil(1_000)).unwrap_or(KNOWN - 1);
-                self.unknown_age_s = self.unknown_age_s.min(age_s);
+                let rounded_s = u16::try_from(age_ms.div_ceil(1_000)).unwrap_or(KNOWN - 1);
+                self.unknown_age_s = self.unknown_age_s.min(rounded_s);
                 let unknown_ms = age_ms.saturating_sub(u64::from(self.unknown_age_s) * 1_000);
                 if unknown_ms < unknown_after_ms { Err(Failure::Unavailable) } else { result }
             }
