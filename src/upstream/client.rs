@@ -105,7 +105,7 @@ impl NativeUpstream {
 
     /// Checks the health of the upstream's addresses periodically. Returns at once if health checks are disabled, and
     /// never otherwise.
-    pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
         Arc::clone(&self.0).run_health_checks()
     }
 }
