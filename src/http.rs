@@ -1,11 +1,15 @@
-//! HTTP types that `server`, `apps`, `gateway` and the dialects share: a complete request, its verb and version, and
-//! the result of trying to answer it at once. Pure data: this file knows neither Pingora nor a dialect.
+//! HTTP types that `server`, `apps`, `gateway` and the dialects share: a complete request, its client, verb and version,
+//! and the result of trying to answer it at once. Pure data: this file knows neither Pingora nor a dialect.
+
+use core::net::{IpAddr, Ipv6Addr};
 
 use bytes::Bytes;
 
 /// A complete request, before a dialect decodes it.
 #[derive(Clone, Debug)]
 pub struct Inbound {
+    /// The client; `None` if no limit per client address applies.
+    pub client: Option<ClientNetwork>,
     /// HTTP method.
     pub verb: Verb,
     /// Path as sent, without the query, not percent-decoded.
@@ -16,6 +20,23 @@ pub struct Inbound {
     pub content_type: Bytes,
     /// The whole body.
     pub body: Bytes,
+}
+
+/// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, because a single subscriber usually gets a
+/// whole one (RFC 6177).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientNetwork(IpAddr);
+
+impl From<IpAddr> for ClientNetwork {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
 }
 
 /// An HTTP method that the program distinguishes. Called a verb, because `method` is a parameter of the legacy

@@ -29,6 +29,7 @@ pub fn from_url(url: &str, body: Option<&[u8]>, content_type: &str) -> Result<In
         return Err("the path is neither /in.php nor /res.php".to_owned());
     }
     Ok(Inbound {
+        client: None,
         verb: if body.is_some() { Verb::Post } else { Verb::Get },
         path: path.to_owned(),
         query: Bytes::copy_from_slice(query.as_bytes()),

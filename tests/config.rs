@@ -99,6 +99,8 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
         ("[upstream]\nprovider = \"one two\"", ["provider", "one provider", "every submit is refused"]),
         ("[ledger]\npolls_max = 9", ["polls_max", "from 10 to", ""]),
         ("[limits]\nbodies_bytes_max = 1048576", ["bodies_bytes_max", "body_bytes_max", "never read"]),
+        ("[limits]\naddress_bytes_max = 1048576", ["address_bytes_max", "body_bytes_max", "never read"]),
+        ("[server]\nproxy_protocol = true", ["server.proxy_protocol", "server.trusted_proxies", "believed"]),
         (
             "[upstream]\nconnect_timeout_ms = 10000",
             ["connect_timeout_ms", "upstream.poll_timeout_ms", "no time left for another"],
@@ -116,7 +118,8 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
     for text in [
         "[upstream]\nprovider = \"2captcha\"",
         "[ledger]\npolls_max = 10",
-        "[limits]\nbody_bytes_max = 1048576\nbodies_bytes_max = 1048576",
+        "[limits]\nbody_bytes_max = 1048576\nbodies_bytes_max = 1048576\naddress_bytes_max = 1048576",
+        "[server]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]",
         "[listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"",
         // Without a certificate, the HTTPS listener is off.
         "[listen]\nhttp = \"127.0.0.1:8443\"",

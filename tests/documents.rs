@@ -198,6 +198,7 @@ const ACTIONS: [&str; 5] = ["get", "get2", "reportgood", "reportbad", "getbalanc
 fn the_documented_actions_are_those_that_are_decoded() {
     let context = |script, query: &str| {
         let inbound = Inbound {
+            client: None,
             verb: Verb::Get,
             path: String::new(),
             query: Bytes::copy_from_slice(query.as_bytes()),

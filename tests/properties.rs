@@ -20,6 +20,7 @@ fn limits() -> legacy::Limits {
 
 fn post(content_type: &str, body: Vec<u8>) -> Inbound {
     Inbound {
+        client: None,
         verb: Verb::Post,
         path: "/in.php".to_owned(),
         query: Bytes::new(),

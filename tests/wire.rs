@@ -2,6 +2,7 @@
 //! here asserts a duration.
 
 mod abuse;
+mod client_address;
 mod limits;
 mod listeners;
 mod log_output;

@@ -21,6 +21,7 @@ pub fn split_line(data: &[u8]) -> (&[u8], &[u8]) {
 /// A request as the server passes it to the gateway.
 pub fn inbound(verb: Verb, query: &[u8], content_type: &[u8], body: &[u8]) -> Inbound {
     Inbound {
+        client: None,
         verb,
         path: String::from("/in.php"),
         query: Bytes::copy_from_slice(query),

@@ -24,6 +24,7 @@ pub struct LegacyApp {
     gateway: Gateway,
     access_log: Option<AccessLog>,
     refused_requests: IntCounterVec,
+    rejected_requests: IntCounterVec,
 }
 
 impl LegacyApp {
@@ -38,7 +39,16 @@ impl LegacyApp {
         for why in RefusalReason::ALL {
             refused_requests.with_label_values(&[why.label()]);
         }
-        Arc::new(Self { gateway, access_log, refused_requests })
+        let rejected_requests = registry.counters(
+            "capgate_rejected_requests_total",
+            "Requests answered with a refusal by the server, by reason: body_too_large, body_timeout, overloaded (memory), \
+             too_many_requests (limits.address_requests_per_second), panicked.",
+            &["reason"],
+        );
+        for why in Rejection::ALL {
+            rejected_requests.with_label_values(&[why.label()]);
+        }
+        Arc::new(Self { gateway, access_log, refused_requests, rejected_requests })
     }
 }
 
@@ -60,11 +70,12 @@ impl Handler for LegacyApp {
     }
 
     fn reject(&self, request: &Inbound, why: Rejection) -> Response<RequestLabels> {
+        self.rejected_requests.with_label_values(&[why.label()]).inc();
         let failure = match (why, Script::from_path(&request.path)) {
             // Only an image makes a submit that large.
             (Rejection::BodyTooLarge, Some(Script::In)) => Failure::ImageTooBig,
             (Rejection::BodyTimeout, Some(Script::In)) => Failure::Upload,
-            (Rejection::Overloaded, _) => Failure::NotSent,
+            (Rejection::Overloaded | Rejection::TooManyRequests, _) => Failure::NotSent,
             (Rejection::Panicked, _) => Failure::Unavailable,
             (Rejection::BodyTooLarge | Rejection::BodyTimeout, _) => Failure::Parameter("body"),
         };

@@ -15,6 +15,7 @@ use crate::legacy;
 use crate::sandbox;
 use crate::server;
 use crate::server::tls::TlsFiles;
+use crate::server::trusted_proxies::TrustedProxies;
 use crate::telemetry::options::LogOptions;
 use crate::upstream;
 
@@ -58,7 +59,7 @@ impl Config {
         }
     }
 
-    /// Returns the limits on connections to the public listeners.
+    /// Returns the limits on connections and requests to the public listeners.
     pub fn connection_limits(&self) -> server::options::ConnectionLimits {
         let (limits, server) = (&self.sections.limits, &self.sections.server);
         server::options::ConnectionLimits {
@@ -66,7 +67,17 @@ impl Config {
             address_connections_max: limits.address_connections_max.count(),
             handshakes_max: limits.handshakes_max.count(),
             address_handshakes_max: limits.address_handshakes_max.count(),
+            address_requests: Some(limits.address_requests_per_second.0).filter(|per_second| *per_second > 0).map(
+                |per_second| server::options::RequestRate {
+                    per_second: u32::try_from(per_second).unwrap_or(u32::MAX),
+                    burst: u32::try_from(limits.address_requests_burst.0).unwrap_or(u32::MAX),
+                },
+            ),
             exempt: limits.exempt_networks.clone(),
+            trusted_proxies: TrustedProxies {
+                networks: server.trusted_proxies.clone(),
+                has_proxy_protocol: server.proxy_protocol,
+            },
         }
     }
 

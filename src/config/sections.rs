@@ -69,6 +69,8 @@ section! {
         connections_max: Ranged<1, 1_000_000> = Ranged(20_000),
         core_dumps: bool = false,
         panics_per_minute_max: Ranged<0, 10_000> = Ranged(60),
+        trusted_proxies: Vec<IpNet> = Vec::new(),
+        proxy_protocol: bool = false,
     }
 }
 
@@ -133,6 +135,8 @@ section! {
         address_connections_max: Ranged<1, 1_000_000> = Ranged(1_000),
         handshakes_max: Ranged<1, 1_000_000> = Ranged(2_000),
         address_handshakes_max: Ranged<1, 1_000_000> = Ranged(200),
+        address_requests_per_second: Ranged<0, 1_000_000> = Ranged(5_000),
+        address_requests_burst: Ranged<1, 1_000_000> = Ranged(20_000),
         exempt_networks: Vec<IpNet> = Vec::new(),
         image_bytes_max: Ranged<100, 104_857_600> = Ranged(614_400),
         pairs_max: Ranged<1, 10_000> = Ranged(256),

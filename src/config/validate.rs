@@ -12,7 +12,7 @@ use super::sections::Sections;
 /// # Errors
 /// Names the keys that contradict each other.
 pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
-    let Sections { listen, tls, upstream, ledger, limits, .. } = sections;
+    let Sections { listen, tls, server, upstream, ledger, limits, .. } = sections;
     let listeners = [listen.http.0, listen.https.0.filter(|_| !tls.cert.0.is_empty()), listen.admin.0];
     let rules = [
         (tls.cert.0.is_empty() == tls.key.0.is_empty(), "tls.cert and tls.key: set both or none"),
@@ -41,6 +41,14 @@ pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
         (
             limits.body_bytes_max.0 <= limits.bodies_bytes_max.0,
             "limits.bodies_bytes_max must not be below limits.body_bytes_max, or the largest allowed body is never read",
+        ),
+        (
+            limits.body_bytes_max.0 <= limits.address_bytes_max.0,
+            "limits.address_bytes_max must not be below limits.body_bytes_max, or the largest allowed body is never read",
+        ),
+        (
+            !server.proxy_protocol || !server.trusted_proxies.is_empty(),
+            "server.proxy_protocol needs server.trusted_proxies, or nobody is believed",
         ),
         (
             ledger.unbound_ttl_ms.0 > upstream.submit_timeout_ms.0,

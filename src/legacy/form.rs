@@ -208,6 +208,7 @@ mod tests {
 
     fn inbound(content_type: &str, query: &str, body: &str) -> Inbound {
         Inbound {
+            client: None,
             verb: Verb::Post,
             path: String::from("/in.php"),
             query: Bytes::copy_from_slice(query.as_bytes()),

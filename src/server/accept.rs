@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::connections::{ConnectionGuard, Connections, Refusal};
 use super::handler::Handler;
 use super::listener::Listener;
+use super::proxy_protocol::{self, ProxyHeaderError};
 use super::shutdown::shutdown_requested;
 
 /// Pause after a first failure of `accept` for lack of resources. Doubles up to [`BACK_OFF_MAX`] while they are missing, so
@@ -30,6 +31,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 pub(super) struct AcceptLoop<H> {
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) handshake_timeout: Duration,
+    /// Time for the header of the PROXY protocol.
+    pub(super) proxy_header_timeout: Duration,
     pub(super) connections: Arc<Connections>,
     pub(super) listener: Arc<Listener<H>>,
 }
@@ -64,7 +67,7 @@ impl<H: Handler> AcceptLoop<H> {
 
     /// Serves a connection, or closes it at once if a limit is reached.
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
-        let guard = match self.connections.admit(peer.ip()) {
+        let mut guard = match self.connections.admit(peer) {
             Ok(guard) => guard,
             Err(refusal) => return self.connections.count_refusal(refusal),
         };
@@ -74,11 +77,30 @@ impl<H: Handler> AcceptLoop<H> {
             reason = "a connection lives until its client leaves; the drain awaits it"
         )]
         tokio::spawn(async move {
-            match this.handshake(to_stream(socket, peer), &guard).await {
+            match this.prepare(socket, &mut guard).await {
                 Ok(stream) => this.listener.serve(stream, &guard, &shutdown).await,
-                Err(refusal) => this.connections.count_refusal(refusal),
+                Err(Some(refusal)) => this.connections.count_refusal(refusal),
+                Err(None) => {}
             }
         });
+    }
+
+    /// Reads what precedes the first request: the header of the PROXY protocol, and the TLS handshake. An error without a
+    /// refusal is a connection that a trusted proxy has opened and closed, to see whether it can.
+    async fn prepare(&self, mut socket: TcpStream, guard: &mut ConnectionGuard) -> Result<Stream, Option<Refusal>> {
+        let mut rest = Vec::new();
+        if guard.expects_proxy_header() {
+            let header = match timeout(self.proxy_header_timeout, proxy_protocol::read(&mut socket)).await {
+                Ok(Ok(header)) => header,
+                Ok(Err(ProxyHeaderError::Silent)) => return Err(None),
+                Ok(Err(ProxyHeaderError::Malformed)) | Err(_) => return Err(Some(Refusal::ProxyHeader)),
+            };
+            guard.set_client(header.client)?;
+            rest = header.rest;
+        }
+        let mut stream = to_stream(socket, guard.client().address);
+        stream.rewind(&rest);
+        Ok(self.handshake(stream, guard).await?)
     }
 
     async fn handshake(&self, stream: L4Stream, guard: &ConnectionGuard) -> Result<Stream, Refusal> {
@@ -95,13 +117,13 @@ impl<H: Handler> AcceptLoop<H> {
     }
 }
 
-/// Wraps a socket as Pingora's listeners do. Requests are read and responses written in one piece, so the stream has no
+/// Wraps the socket of a client as Pingora's listeners do. Requests are read and responses written in one piece, so the stream has no
 /// buffers, which would only cost memory.
-fn to_stream(socket: TcpStream, peer: SocketAddr) -> L4Stream {
+fn to_stream(socket: TcpStream, client: SocketAddr) -> L4Stream {
     // Responses are written in one piece, so there is nothing to wait for. Fails only on a socket that is closed.
     let _ = socket.set_nodelay(true);
     let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
-    let _ = digest.peer_addr.set(Some(peer.into()));
+    let _ = digest.peer_addr.set(Some(client.into()));
     let mut stream = L4Stream::from(socket);
     stream.set_socket_digest(digest);
     stream

@@ -4,7 +4,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
+use super::client::Client;
 use super::handler::{Handler, Rejection, Response};
 use super::memory::MemoryBudget;
 use super::options::Options;
@@ -24,8 +26,16 @@ impl<H: Handler> App<H> {
         Self { handler, options, memory }
     }
 
-    /// Answers a request if that requires no waiting. Answers a panic with a rejection.
-    pub(super) fn try_respond(&self, request: &Inbound) -> Step<Response<H::Labels>, H::Pending> {
+    /// Answers a request that arrived at `now` if that requires no waiting. Answers a panic with a rejection.
+    pub(super) fn try_respond(
+        &self,
+        request: &Inbound,
+        client: &Client,
+        now: Instant,
+    ) -> Step<Response<H::Labels>, H::Pending> {
+        if !client.try_request(now) {
+            return Step::Ready(self.handler.reject(request, Rejection::TooManyRequests));
+        }
         // Later requests see the handler's state only through locks, which a panic releases.
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.handler.try_respond(request)));
         step.unwrap_or_else(|_| Step::Ready(self.handler.reject(request, Rejection::Panicked)))

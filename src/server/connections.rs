@@ -1,15 +1,22 @@
 //! The connections of the public listeners: limited in total and per client address, and awaited when the process drains.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
+use super::client::{AddressUsage, Client};
 use super::options::ConnectionLimits;
+use super::trusted_proxies::TrustedProxies;
+use crate::http::ClientNetwork;
 use crate::telemetry::metrics::MetricsRegistry;
+
+/// Number of addresses below which the unused ones are not removed, each of some hundred bytes.
+const IDLE_ADDRESSES_MIN: usize = 4_096;
 
 /// Open connections and TLS handshakes, in total and per client address.
 #[derive(Debug)]
@@ -18,8 +25,11 @@ pub struct Connections {
     open: AtomicUsize,
     /// One permit for each TLS handshake that may be in progress.
     handshakes: Semaphore,
-    /// One entry for each address with an open connection.
+    /// One entry for each address that is in use, or was until recently; see [`Connections::usage`].
     addresses: DashMap<ClientNetwork, Arc<AddressUsage>>,
+    /// Number of addresses above which the unused ones are removed.
+    sweep_above: AtomicUsize,
+    start: Instant,
     /// Notified each time that the last connection closes.
     closed: Notify,
     metrics: Option<Metrics>,
@@ -38,11 +48,14 @@ pub enum Refusal {
     HandshakeFailed,
     /// The TLS handshake did not finish in time.
     HandshakeTimeout,
+    /// A trusted proxy did not send a valid header of the PROXY protocol in time.
+    ProxyHeader,
 }
 
 impl Refusal {
     /// The reasons other than [`Refusal::Total`], which has a counter of its own.
-    const LABELLED: [Self; 4] = [Self::Address, Self::Handshakes, Self::HandshakeFailed, Self::HandshakeTimeout];
+    const LABELLED: [Self; 5] =
+        [Self::Address, Self::Handshakes, Self::HandshakeFailed, Self::HandshakeTimeout, Self::ProxyHeader];
 
     /// Label for metrics.
     fn label(self) -> &'static str {
@@ -52,6 +65,7 @@ impl Refusal {
             Self::Handshakes => "handshakes",
             Self::HandshakeFailed => "handshake_failed",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }
@@ -60,33 +74,6 @@ impl Refusal {
 struct Metrics {
     total: IntCounter,
     refused: IntCounterVec,
-}
-
-/// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, because a single subscriber usually gets a
-/// whole one (RFC 6177).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct ClientNetwork(IpAddr);
-
-impl From<IpAddr> for ClientNetwork {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-            v4 @ IpAddr::V4(_) => Self(v4),
-        }
-    }
-}
-
-/// What one client address uses.
-#[derive(Debug)]
-pub(super) struct AddressUsage {
-    connections: AtomicUsize,
-    /// One permit for each TLS handshake that may be in progress.
-    handshakes: Semaphore,
-    /// Bytes charged for its requests; see [`super::memory`].
-    pub(super) bytes: AtomicUsize,
 }
 
 impl Connections {
@@ -104,8 +91,9 @@ impl Connections {
             ),
             refused: registry.counters(
                 "capgate_connections_refused_total",
-                "Connections closed unserved, by reason: address (limits.address_connections_max), handshakes (too many \
-                 TLS handshakes at once), handshake_failed, handshake_timeout.",
+                "Connections closed unserved, by reason: address (limits.address_connections_max), handshakes (waited \
+                 too long for the TLS handshakes of others), handshake_failed, handshake_timeout, proxy_header (no valid \
+                 header of the PROXY protocol from a trusted proxy).",
                 &["reason"],
             ),
         };
@@ -124,6 +112,8 @@ impl Connections {
             handshakes: Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)),
             limits,
             addresses: DashMap::new(),
+            sweep_above: AtomicUsize::new(IDLE_ADDRESSES_MIN),
+            start: now(),
             closed: Notify::new(),
             metrics,
         }
@@ -143,38 +133,48 @@ impl Connections {
         }
     }
 
-    /// Admits a connection of an address.
+    /// Admits a connection from an address.
     ///
     /// # Errors
     /// [`Refusal::Total`] or [`Refusal::Address`].
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionGuard, Refusal> {
-        let network = ClientNetwork::from(address);
-        let usage = {
-            // Incremented under the lock of the entry, so that nobody removes it in between.
-            let usage = self.addresses.entry(network).or_insert_with(|| Arc::new(self.new_usage()));
-            usage.connections.fetch_add(1, Ordering::Relaxed);
-            Arc::clone(&usage)
-        };
+    pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Result<ConnectionGuard, Refusal> {
+        let client = self.client(peer);
+        let of_address = client.usage.connections.fetch_add(1, Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         // Created before the checks, so that a refused connection is counted out again.
-        let is_exempt = self.limits.is_exempt(address);
-        let guard = ConnectionGuard { connections: Arc::clone(self), network, usage, is_exempt };
+        let guard = ConnectionGuard { connections: Arc::clone(self), client, hides_client: false };
         if open >= self.limits.connections_max {
             return Err(Refusal::Total);
         }
-        let of_address = guard.usage.connections.load(Ordering::Relaxed);
-        if !is_exempt && of_address > self.limits.address_connections_max {
-            return Err(Refusal::Address);
-        }
+        guard.check(of_address)?;
         Ok(guard)
     }
 
-    fn new_usage(&self) -> AddressUsage {
-        AddressUsage {
-            connections: AtomicUsize::new(0),
-            handshakes: Semaphore::new(self.limits.address_handshakes_max.min(Semaphore::MAX_PERMITS)),
-            bytes: AtomicUsize::new(0),
+    /// Returns the client at an address.
+    pub(super) fn client(&self, address: SocketAddr) -> Client {
+        Client { address, usage: self.usage(address), is_exempt: self.limits.is_exempt(address.ip()) }
+    }
+
+    /// Returns the usage of an address. An address that is not in use any more is remembered until it may send as many
+    /// requests at once as any other, so that a client gains nothing by a new connection.
+    fn usage(&self, address: SocketAddr) -> Arc<AddressUsage> {
+        if self.addresses.len() > self.sweep_above.load(Ordering::Relaxed) {
+            self.sweep();
         }
+        let network = ClientNetwork::from(address.ip());
+        // Cloned under the lock of the entry, so that nobody removes it in between.
+        let usage = self.addresses.entry(network);
+        Arc::clone(&usage.or_insert_with(|| Arc::new(AddressUsage::new(&self.limits, self.start))))
+    }
+
+    /// Removes the addresses that are neither in use nor to be remembered. Their number at least doubles until the next
+    /// time, so that a connection pays for few others.
+    fn sweep(&self) {
+        // Others go on meanwhile.
+        self.sweep_above.store(usize::MAX, Ordering::Relaxed);
+        let now = now();
+        self.addresses.retain(|_, usage| !is_unused(usage, now, 0));
+        self.sweep_above.store((self.addresses.len() * 2).max(IDLE_ADDRESSES_MIN), Ordering::Relaxed);
     }
 
     /// Returns once no connection is open.
@@ -189,24 +189,69 @@ impl Connections {
     }
 }
 
+/// Whether an address may be forgotten: nobody but the map and `holders` others has its usage.
+fn is_unused(usage: &Arc<AddressUsage>, now: Instant, holders: usize) -> bool {
+    Arc::strong_count(usage) <= 1 + holders && usage.is_rested(now)
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the rate of requests is a property of real time")]
+    Instant::now()
+}
+
 /// One open connection.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     connections: Arc<Connections>,
-    network: ClientNetwork,
-    usage: Arc<AddressUsage>,
-    is_exempt: bool,
+    client: Client,
+    /// Whether a trusted proxy speaks for a client that it does not name.
+    hides_client: bool,
 }
 
 impl ConnectionGuard {
-    /// The usage of the connection's address.
-    pub(super) fn usage(&self) -> &Arc<AddressUsage> {
-        &self.usage
+    /// The client of the connection: its peer, or whom a trusted proxy named at its beginning.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
-    /// Whether no limit per address applies.
-    pub(super) fn is_exempt(&self) -> bool {
-        self.is_exempt
+    /// Whether the connection has to begin with a header of the PROXY protocol.
+    pub(super) fn expects_proxy_header(&self) -> bool {
+        let proxies = &self.connections.limits.trusted_proxies;
+        proxies.has_proxy_protocol && proxies.contains(self.client.address.ip())
+    }
+
+    /// Counts the connection for the client that a trusted proxy has named; `None` if the proxy named nobody.
+    ///
+    /// # Errors
+    /// [`Refusal::Address`].
+    pub(super) fn set_client(&mut self, address: Option<SocketAddr>) -> Result<(), Refusal> {
+        let Some(address) = address else {
+            self.hides_client = true;
+            return Ok(());
+        };
+        let client = self.connections.client(address);
+        let of_address = client.usage.connections.fetch_add(1, Ordering::Relaxed);
+        self.client.usage.connections.fetch_sub(1, Ordering::Relaxed);
+        self.client = client;
+        self.check(of_address)
+    }
+
+    /// Checks the number of the address's other connections.
+    fn check(&self, others: usize) -> Result<(), Refusal> {
+        let is_within = self.client.is_exempt || others < self.connections.limits.address_connections_max;
+        if is_within { Ok(()) } else { Err(Refusal::Address) }
+    }
+
+    /// Returns the trusted proxies if the requests of this connection come from one, which names the client of each.
+    pub(super) fn proxies(&self) -> Option<&TrustedProxies> {
+        let proxies = &self.connections.limits.trusted_proxies;
+        let is_trusted = !proxies.networks.is_empty() && proxies.contains(self.client.address.ip());
+        Some(proxies).filter(|_| is_trusted && !self.hides_client)
+    }
+
+    /// Returns the client that a trusted proxy named for a request, or that of the connection.
+    pub(super) fn client_or(&self, forwarded: Option<SocketAddr>) -> Client {
+        forwarded.map_or_else(|| self.client.clone(), |address| self.connections.client(address))
     }
 
     /// Waits until the connection may start its TLS handshake, and returns the permits to hold until it ends. An honest
@@ -214,7 +259,8 @@ impl ConnectionGuard {
     pub(super) async fn begin_handshake(&self) -> [Option<SemaphorePermit<'_>>; 2] {
         // The semaphores are never closed. The address first, so that one address does not hold permits of all while it
         // waits for its own.
-        let of_address = if self.is_exempt { None } else { self.usage.handshakes.acquire().await.ok() };
+        let Client { usage, is_exempt, .. } = &self.client;
+        let of_address = if *is_exempt { None } else { usage.handshakes.acquire().await.ok() };
         [of_address, self.connections.handshakes.acquire().await.ok()]
     }
 }
@@ -222,8 +268,10 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let Connections { addresses, open, closed, .. } = &*self.connections;
-        if self.usage.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
-            addresses.remove_if(&self.network, |_, usage| usage.connections.load(Ordering::Relaxed) == 0);
+        let Client { address, usage, .. } = &self.client;
+        if usage.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let now = now();
+            addresses.remove_if(&ClientNetwork::from(address.ip()), |_, usage| is_unused(usage, now, 1));
         }
         if open.fetch_sub(1, Ordering::Relaxed) == 1 {
             closed.notify_waiters();
@@ -244,12 +292,14 @@ mod tests {
             address_connections_max: 2,
             handshakes_max: 3,
             address_handshakes_max: 2,
+            address_requests: None,
             exempt: vec!["10.0.0.0/8".parse().expect("a network")],
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn address(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().expect("an address"), 1)
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// A request that was refused before it could be decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedRequest {
-    /// Address of the client's socket.
+    /// Address of the client. The port is 0 if a proxy did not tell it.
     pub peer: Option<SocketAddr>,
     /// HTTP version, as far as it is known.
     pub version: Version,
@@ -97,6 +97,8 @@ pub enum Rejection {
     BodyTimeout,
     /// Too many bytes of bodies are in memory.
     Overloaded,
+    /// Its client has sent too many requests.
+    TooManyRequests,
     /// Its handler panicked: a bug, which costs this request and no other.
     Panicked,
 }
@@ -107,8 +109,24 @@ impl Rejection {
         match self {
             Self::BodyTooLarge => 413,
             Self::BodyTimeout => 408,
+            Self::TooManyRequests => 429,
             Self::Overloaded => 503,
             Self::Panicked => 500,
+        }
+    }
+
+    /// All reasons.
+    pub const ALL: [Self; 5] =
+        [Self::BodyTooLarge, Self::BodyTimeout, Self::Overloaded, Self::TooManyRequests, Self::Panicked];
+
+    /// Label for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::Overloaded => "overloaded",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Panicked => "panicked",
         }
     }
 }
@@ -149,7 +167,7 @@ const SECURITY_HEADERS: &[(&str, &str)] =
 pub struct AccessRecord<L> {
     /// The application's own labels.
     pub labels: L,
-    /// Address of the client's socket.
+    /// Address of the client. The port is 0 if a proxy did not tell it.
     pub peer: Option<SocketAddr>,
     /// HTTP method.
     pub verb: Verb,

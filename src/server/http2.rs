@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::app::App;
 use super::connections::ConnectionGuard;
 use super::handler::{Handler, RefusalReason};
+use super::request::forwarded;
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
 
 /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
@@ -69,16 +70,17 @@ pub(super) async fn serve<H: Handler>(
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     let mut session = ServerSession::new_http2(session);
-                    let mut charge = app.memory.account(guard);
+                    let client = guard.client_or(guard.proxies().and_then(|proxies| forwarded(&session, proxies)));
+                    let mut charge = app.memory.account(&client);
                     let header_bytes = header_bytes(&session);
                     // Refused here and not in the stream's task, so that the header is freed before the next is decoded.
                     if !app.is_acceptable(&session) {
-                        app.refuse(&mut session, RefusalReason::Malformed).await;
+                        app.refuse(&mut session, &client, RefusalReason::Malformed).await;
                     } else if !charge.try_grow(header_bytes) {
-                        app.refuse(&mut session, RefusalReason::Overloaded).await;
+                        app.refuse(&mut session, &client, RefusalReason::Overloaded).await;
                     } else {
                         let (app, shutdown) = (Arc::clone(app), shutdown.clone());
-                        streams.spawn(async move { app.serve_http2(session, charge, &shutdown).await });
+                        streams.spawn(async move { app.serve_http2(session, charge, client, &shutdown).await });
                     }
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_MAX => malformed += 1,

@@ -127,6 +127,7 @@ impl Server {
         let accept_loop = Arc::new(AcceptLoop {
             tls: tls.map(Arc::new),
             handshake_timeout: options.handshake_timeout,
+            proxy_header_timeout: options.header_timeout,
             connections,
             listener: Arc::new(Listener::new(App::new(handler, options, memory))),
         });

@@ -39,19 +39,21 @@ impl<H: Handler> Listener<H> {
     ) -> Option<Stream> {
         let options = &self.0.options;
         let mut buffer = BytesMut::new();
-        let mut charge = self.0.memory.account(guard);
+        let mut charge = self.0.memory.account(guard.client());
         let (mut request_timeout, mut is_new) = (options.header_timeout, true);
         loop {
             let next =
-                http1::serve(&self.0, &mut stream, &mut buffer, &mut charge, shutdown, request_timeout, is_new).await;
+                http1::serve(&self.0, &mut stream, &mut buffer, &mut charge, guard, shutdown, request_timeout, is_new)
+                    .await;
             match next {
                 Next::Close => return None,
                 Next::Http2 => return rewind(stream, &buffer),
                 // Boxed, like HTTP/2, so that an idle connection holds no memory that only few connections need.
                 Next::Session => {
-                    let session = self.0.serve_http1(stream, buffer, &mut charge, shutdown);
+                    let session = self.0.serve_http1(stream, buffer, &mut charge, guard, shutdown);
                     (stream, buffer) = Box::pin(session).await?;
                     charge.release();
+                    charge.set_client(guard.client());
                 }
             }
             (request_timeout, is_new) = (options.idle_timeout, false);
@@ -78,16 +80,14 @@ mod tests {
     use async_trait::async_trait;
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::watch;
     use tokio::time::timeout;
 
     use super::corpus::{Case, Expected, cases};
     use super::*;
     use crate::http::{Inbound, Step, Verb};
-    use crate::server::connections::Connections;
     use crate::server::handler::{Rejection, Response};
-    use crate::server::memory::MemoryBudget;
-    use crate::server::options::{ConnectionLimits, Options};
+    use crate::server::options::Options;
+    use crate::server::pipe::{PipeServer, Protocol};
 
     /// Answers each request with what was understood of it.
     struct EchoHandler;
@@ -157,7 +157,7 @@ mod tests {
         Session,
     }
 
-    fn app() -> App<EchoHandler> {
+    fn server() -> PipeServer<EchoHandler> {
         let options = Options {
             body_bytes_max: 1 << 20,
             bodies_bytes_max: 1 << 24,
@@ -169,33 +169,16 @@ mod tests {
             idle_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
         };
-        let memory = MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max);
-        App::new(Arc::new(EchoHandler), options, memory)
+        PipeServer::new(EchoHandler, options)
     }
 
     /// Sends pieces on a new connection, and reads until its end.
     async fn exchange(path: Path, pieces: &[&[u8]], has_bodies: bool) -> Verdict {
-        let (mut client, server) = tokio::io::duplex(1 << 20);
-        let (_shutdown_tx, shutdown) = watch::channel(false);
-        let header_bytes = pieces.first().map_or(&b""[..], |piece| *piece).to_vec();
+        let (mut client, stream) = tokio::io::duplex(1 << 20);
+        let protocol = if path == Path::Session { Protocol::Http1Session } else { Protocol::Http1 };
         #[expect(clippy::disallowed_methods, reason = "awaited below")]
-        let server_task = tokio::spawn(async move {
-            let connections = Connections::new(ConnectionLimits::private(1));
-            let guard = connections.admit([127, 0, 0, 1].into()).expect("admitted");
-            match path {
-                Path::Listener => Listener::new(app()).serve(Box::new(server), &guard, &shutdown).await,
-                Path::Session => {
-                    let app = app();
-                    let mut charge = app.memory.account(&guard);
-                    let (mut stream, mut buffer): (Stream, _) = (Box::new(server), BytesMut::from(&*header_bytes));
-                    while let Some(reusable) = app.serve_http1(stream, buffer, &mut charge, &shutdown).await {
-                        (stream, buffer) = reusable;
-                    }
-                }
-            }
-        });
-        let sent = if path == Path::Session { pieces.get(1..).unwrap_or_default() } else { pieces };
-        for piece in sent {
+        let server_task = tokio::spawn(async move { server().serve(stream, protocol).await });
+        for piece in pieces {
             // Fails once the server has closed the connection.
             if client.write_all(piece).await.is_err() {
                 break;

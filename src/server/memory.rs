@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::connections::{AddressUsage, ConnectionGuard};
+use super::client::{AddressUsage, Client};
 
 /// A limit on bytes, shared by all public listeners.
 #[derive(Debug)]
@@ -19,10 +19,14 @@ impl MemoryBudget {
         Arc::new(Self { used: AtomicUsize::new(0), total_max, address_max })
     }
 
-    /// Starts an account of zero bytes for one request of a connection.
-    pub(super) fn account(self: &Arc<Self>, connection: &ConnectionGuard) -> MemoryCharge {
-        let address_max = if connection.is_exempt() { usize::MAX } else { self.address_max };
-        MemoryCharge { budget: Arc::clone(self), usage: Arc::clone(connection.usage()), address_max, bytes: 0 }
+    /// Starts an account of zero bytes for one request of a client.
+    pub(super) fn account(self: &Arc<Self>, client: &Client) -> MemoryCharge {
+        let (usage, address_max) = (Arc::clone(&client.usage), self.address_max(client));
+        MemoryCharge { budget: Arc::clone(self), usage, address_max, bytes: 0 }
+    }
+
+    fn address_max(&self, client: &Client) -> usize {
+        if client.is_exempt { usize::MAX } else { self.address_max }
     }
 
     /// Bytes in use.
@@ -62,6 +66,13 @@ impl MemoryCharge {
         bytes <= self.bytes || self.try_grow(bytes - self.bytes)
     }
 
+    /// Charges a different client from now on, also for the bytes that are charged already.
+    pub(super) fn set_client(&mut self, client: &Client) {
+        self.usage.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        client.usage.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        (self.usage, self.address_max) = (Arc::clone(&client.usage), self.budget.address_max(client));
+    }
+
     /// Returns all bytes.
     pub(super) fn release(&mut self) {
         if self.bytes == 0 {
@@ -90,8 +101,8 @@ mod tests {
         let mut limits = ConnectionLimits::private(10);
         limits.exempt = vec!["192.0.2.3/32".parse().expect("a network")];
         let connections = Connections::new(limits);
-        let admit = |text: &str| connections.admit(text.parse().expect("an address")).expect("admitted");
-        let (one, other, exempt) = (admit("192.0.2.1"), admit("192.0.2.2"), admit("192.0.2.3"));
+        let client = |text: &str| connections.client(text.parse().expect("an address"));
+        let (one, other, exempt) = (client("192.0.2.1:1"), client("192.0.2.2:1"), client("192.0.2.3:1"));
         let budget = MemoryBudget::new(100, 60);
         let mut first = budget.account(&one);
         assert!(first.try_grow(40) && !first.try_grow(21) && first.try_grow_to(60) && first.try_grow_to(10));
@@ -101,7 +112,12 @@ mod tests {
         assert!(third.try_grow(40) && !third.try_grow(1), "the total is used");
         first.release();
         assert!(second.try_grow(30) && budget.used() == 70);
+        let mut moved = budget.account(&exempt);
+        assert!(moved.try_grow(20));
+        moved.set_client(&other);
         drop((first, second, third));
+        assert!(!moved.try_grow(41) && moved.try_grow(40), "the moved bytes count for their new client");
+        drop(moved);
         let mut exempt = budget.account(&exempt);
         assert!(exempt.try_grow(100) && !exempt.try_grow(1), "only the total counts");
         drop(exempt);

@@ -6,6 +6,7 @@
 mod accept;
 mod app;
 mod chunked;
+mod client;
 pub mod connections;
 pub mod handler;
 mod http1;
@@ -15,7 +16,9 @@ mod listener;
 mod memory;
 pub mod options;
 pub mod pipe;
+mod proxy_protocol;
 mod request;
 mod session;
 mod shutdown;
 pub mod tls;
+pub mod trusted_proxies;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::trusted_proxies::TrustedProxies;
+
 /// Sizes, timeouts and connections of all listeners.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -28,7 +30,7 @@ pub struct Options {
     pub drain_timeout: Duration,
 }
 
-/// Limits on connections and TLS handshakes.
+/// Limits on connections, TLS handshakes and requests.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     /// Most connections at once, over all public listeners.
@@ -39,8 +41,21 @@ pub struct ConnectionLimits {
     pub handshakes_max: usize,
     /// Most TLS handshakes at once of one client address.
     pub address_handshakes_max: usize,
-    /// Networks to which no limit per address applies, such as those of a load balancer.
+    /// Requests of one client address; `None` if they are not limited.
+    pub address_requests: Option<RequestRate>,
+    /// Networks to which no limit per address applies.
     pub exempt: Vec<IpNet>,
+    /// The proxies that are believed when they name their clients. No limit per address applies to them.
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// A limit on requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestRate {
+    /// Requests per second in the long run.
+    pub per_second: u32,
+    /// Most requests at once.
+    pub burst: u32,
 }
 
 impl ConnectionLimits {
@@ -51,13 +66,15 @@ impl ConnectionLimits {
             address_connections_max: usize::MAX,
             handshakes_max: usize::MAX,
             address_handshakes_max: usize::MAX,
+            address_requests: None,
             exempt: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 
     /// Whether no limit per address applies to an address.
     pub fn is_exempt(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.exempt.iter().any(|network| network.contains(&address))
+        let canonical = address.to_canonical();
+        self.exempt.iter().any(|network| network.contains(&canonical)) || self.trusted_proxies.contains(address)
     }
 }

@@ -1,7 +1,7 @@
 //! Serves connections in memory, so that tests and `fuzz/` reach each protocol without a socket.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -55,12 +55,13 @@ impl<H: Handler> PipeServer<H> {
 
     /// Serves a connection from loopback until it is closed.
     pub async fn serve(&self, stream: impl IO + 'static, protocol: Protocol) {
-        let Ok(guard) = self.connections.admit(Ipv4Addr::LOCALHOST.into()) else { return };
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let Ok(guard) = self.connections.admit(peer) else { return };
         let (stream, shutdown, app) = (Box::new(stream), self.shutdown.subscribe(), &self.listener.0);
         match protocol {
             Protocol::Http1 => self.listener.serve(stream, &guard, &shutdown).await,
             Protocol::Http1Session => {
-                let mut charge = app.memory.account(&guard);
+                let mut charge = app.memory.account(guard.client());
                 let mut connection: Option<(Stream, _)> = Some((stream, BytesMut::new()));
                 while let Some((mut stream, mut buffer)) = connection {
                     // The fast path hands over complete headers.
@@ -71,8 +72,9 @@ impl<H: Handler> PipeServer<H> {
                             return;
                         }
                     }
-                    connection = app.serve_http1(stream, buffer, &mut charge, &shutdown).await;
+                    connection = app.serve_http1(stream, buffer, &mut charge, &guard, &shutdown).await;
                     charge.release();
+                    charge.set_client(guard.client());
                 }
             }
             Protocol::Http2 => http2::serve(app, stream, &guard, &shutdown).await,

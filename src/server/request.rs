@@ -1,11 +1,13 @@
 //! Parts of a request that both HTTP/1 paths and HTTP/2 share: limits, checks of the header, the parsed target.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use pingora::http::Version;
 use pingora::protocols::http::ServerSession;
 
+use super::trusted_proxies::TrustedProxies;
 use crate::http::{self, Inbound, Verb};
 
 /// Most headers of a request, and most bytes of all of them. Real clients send fewer than 20, and 2 kB.
@@ -140,14 +142,19 @@ impl RawHeader {
 /// Any other transfer coding is refused.
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
-/// Converts the header of a session. The body is empty.
+/// Converts the header of a session. The body is empty, and the client unknown.
 pub(super) fn to_inbound(session: &ServerSession) -> Inbound {
     let header = session.req_header();
     let content_type = session.get_header_bytes("content-type");
     new_inbound(Verb::parse(header.method.as_str()), header.raw_path(), content_type, Bytes::new())
 }
 
-/// Builds a request from its parts. Splits the target into path and query.
+/// Returns the client that a trusted proxy names in the header of a session.
+pub(super) fn forwarded(session: &ServerSession, proxies: &TrustedProxies) -> Option<SocketAddr> {
+    proxies.client(session.req_header().headers.get_all("x-forwarded-for").iter().map(|value| value.as_bytes()))
+}
+
+/// Builds a request of an unknown client from its parts. Splits the target into path and query.
 pub(super) fn new_inbound(verb: Verb, target: &[u8], content_type: &[u8], body: Bytes) -> Inbound {
     let (path, query) = match memchr::memchr(b'?', target) {
         Some(at) => (target.get(..at).unwrap_or_default(), target.get(at + 1..).unwrap_or_default()),
@@ -156,6 +163,7 @@ pub(super) fn new_inbound(verb: Verb, target: &[u8], content_type: &[u8], body: 
     // A fragment is for the client alone (RFC 9110, section 4.2.5), so it is ignored if a client sends one.
     let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
     Inbound {
+        client: None,
         verb,
         path: String::from_utf8_lossy(path).into_owned(),
         query: Bytes::copy_from_slice(query),

@@ -14,11 +14,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::app::App;
 use super::chunked::{ChunkCheck, ChunkedStream, MalformedChunk};
+use super::client::Client;
+use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response};
 use super::memory::MemoryCharge;
-use super::request::{RawHeader, is_acceptable, to_inbound, to_version};
+use super::request::{RawHeader, forwarded, is_acceptable, to_inbound, to_version};
 use super::shutdown::with_shutdown_grace;
-use crate::http::{Step, Verb, Version};
+use crate::http::{Inbound, Step, Verb, Version};
 
 /// How long a body that is not used is read and discarded, so that a client that writes before it reads can see the
 /// response.
@@ -32,6 +34,7 @@ impl<H: Handler> App<H> {
         stream: Stream,
         buffer: BytesMut,
         charge: &mut MemoryCharge,
+        connection: &ConnectionGuard,
         shutdown: &ShutdownWatch,
     ) -> Option<(Stream, BytesMut)> {
         let header = RawHeader::of(&buffer);
@@ -42,40 +45,51 @@ impl<H: Handler> App<H> {
         let stream = if has_chunks { Box::new(ChunkedStream::new(stream, check)) } else { stream };
         let mut session = ServerSession::new_http1(stream);
         session.set_pipelined_prefix(header.escape_target(&buffer).unwrap_or(buffer));
-        if is_malformed {
-            if self.read_header(&mut session, shutdown).await {
-                self.refuse(&mut session, RefusalReason::Malformed).await;
-            }
+        if !self.read_header(&mut session, connection.client(), shutdown).await {
             return None;
         }
-        let session = self.serve_session(session, charge, shutdown).await?;
+        let forwarded = connection.proxies().and_then(|proxies| forwarded(&session, proxies));
+        let client = connection.client_or(forwarded);
+        if is_malformed {
+            self.refuse(&mut session, &client, RefusalReason::Malformed).await;
+            return None;
+        }
+        charge.set_client(&client);
+        let session = self.serve_session(session, charge, &client, shutdown).await?;
         let reusable = timeout(self.options.write_timeout, session.finish()).await.ok()?.ok()??;
         let (stream, buffer) = reusable.into_parts();
         let stream = if has_chunks { ChunkedStream::into_inner(stream)? } else { stream };
         Some((stream, buffer.unwrap_or_default()))
     }
 
-    /// Serves the one request of an HTTP/2 stream.
-    pub(super) async fn serve_http2(&self, session: ServerSession, mut charge: MemoryCharge, shutdown: &ShutdownWatch) {
-        if let Some(session) = self.serve_session(session, &mut charge, shutdown).await {
+    /// Serves the one request of an HTTP/2 stream, whose header was accepted.
+    pub(super) async fn serve_http2(
+        &self,
+        mut session: ServerSession,
+        mut charge: MemoryCharge,
+        client: Client,
+        shutdown: &ShutdownWatch,
+    ) {
+        if !self.read_header(&mut session, &client, shutdown).await {
+            return;
+        }
+        if let Some(session) = self.serve_session(session, &mut charge, &client, shutdown).await {
             let _ = timeout(self.options.write_timeout, session.finish()).await;
         }
     }
 
-    /// Serves one request. Returns its session, unless the session is broken.
+    /// Serves one request whose header was read. Returns its session, unless the session is broken.
     async fn serve_session(
         &self,
         mut session: ServerSession,
         charge: &mut MemoryCharge,
+        client: &Client,
         shutdown: &ShutdownWatch,
     ) -> Option<ServerSession> {
-        if !self.read_header(&mut session, shutdown).await {
-            return None;
-        }
         #[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing")]
         let started = Instant::now();
         self.configure(&mut session, shutdown);
-        match self.serve_request(&mut session, charge, started).await {
+        match self.serve_request(&mut session, charge, client, started).await {
             Ok(()) => Some(session),
             // The client is gone or violates the protocol, so there is no response to send.
             Err(error) => {
@@ -90,7 +104,7 @@ impl<H: Handler> App<H> {
     }
 
     /// Reads a complete header. Returns `false` if there is none to serve and the connection has to be closed.
-    async fn read_header(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> bool {
+    async fn read_header(&self, session: &mut ServerSession, client: &Client, shutdown: &ShutdownWatch) -> bool {
         session.set_write_timeout(Some(self.options.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         let reading = timeout(self.options.header_timeout, session.read_request());
@@ -99,7 +113,7 @@ impl<H: Handler> App<H> {
             None | Some(Ok(Ok(false)) | Err(_)) => false,
             // Malformed or ambiguous. Its bytes are neither logged nor returned.
             Some(Ok(Ok(true) | Err(_))) => {
-                self.refuse(session, RefusalReason::Malformed).await;
+                self.refuse(session, client, RefusalReason::Malformed).await;
                 false
             }
         }
@@ -111,9 +125,9 @@ impl<H: Handler> App<H> {
     }
 
     /// Refuses a request whose header was read, and reports it.
-    pub(super) async fn refuse(&self, session: &mut ServerSession, why: RefusalReason) {
+    pub(super) async fn refuse(&self, session: &mut ServerSession, client: &Client, why: RefusalReason) {
         let _ = timeout(self.options.write_timeout, session.respond_error(why.status())).await;
-        let peer = session.client_addr().and_then(|address| address.as_inet().copied());
+        let peer = Some(client.address);
         let version = if session.is_http2() { Version::Http2 } else { Version::Other };
         self.handler.on_refused(RefusedRequest { peer, version, why });
     }
@@ -140,15 +154,16 @@ impl<H: Handler> App<H> {
         &self,
         session: &mut ServerSession,
         charge: &mut MemoryCharge,
+        client: &Client,
         started: Instant,
     ) -> pingora::Result<()> {
-        let mut request = to_inbound(session);
+        let mut request = Inbound { client: client.network(), ..to_inbound(session) };
         let (verb, mut bytes_in) = (request.verb, 0);
         let response = match self.read_body(session, charge, started).await {
             Ok(Ok(body)) => {
                 bytes_in = body.len();
                 request.body = body;
-                match self.try_respond(&request) {
+                match self.try_respond(&request, client, started) {
                     Step::Ready(response) => response,
                     Step::Pending(pending) => self.respond(request, pending).await,
                 }
@@ -156,7 +171,7 @@ impl<H: Handler> App<H> {
             Err(error) => {
                 // Broken chunks, or a client that left. Only the former can still read a response.
                 if is_malformed_chunk(&error) {
-                    self.refuse(session, RefusalReason::Malformed).await;
+                    self.refuse(session, client, RefusalReason::Malformed).await;
                 }
                 return Err(error);
             }
@@ -167,7 +182,7 @@ impl<H: Handler> App<H> {
         };
         let record = AccessRecord {
             labels: response.labels,
-            peer: session.client_addr().and_then(|address| address.as_inet().copied()),
+            peer: Some(client.address),
             verb,
             version: to_version(session.req_header().version),
             status: response.status,

@@ -10,7 +10,7 @@ use crate::http::{Verb, Version};
 /// One request. All texts are from closed sets, so nothing has to be escaped.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessEntry {
-    /// Address of the client's socket.
+    /// Address of the client. The port is 0 if a proxy did not tell it.
     pub peer: Option<SocketAddr>,
     /// HTTP method.
     pub verb: Verb,

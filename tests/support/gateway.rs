@@ -58,6 +58,7 @@ impl TestGateway {
             Self::InProcess { gateway, .. } => {
                 let (path, query) = target.split_once('?').unwrap_or((target, ""));
                 let inbound = Inbound {
+                    client: None,
                     verb: Verb::parse(verb),
                     path: path.to_owned(),
                     query: Bytes::copy_from_slice(query.as_bytes()),

@@ -19,14 +19,14 @@ use crate::support::upstream_reply::UpstreamReply;
 const POLL: &[u8] = b"GET /res.php?key=K&action=get&id=1 HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// Connects from a loopback address.
-async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+pub(super) async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0)).expect("a loopback address");
     socket.connect(to).await.expect("a connection")
 }
 
 /// Whether the server answers a poll on a connection, instead of closing it.
-async fn is_served(stream: &mut TcpStream) -> bool {
+pub(super) async fn is_served(stream: &mut TcpStream) -> bool {
     stream.write_all(POLL).await.is_ok()
         && read_response(stream).await.is_ok_and(|response| response.body == b"ERROR_WRONG_CAPTCHA_ID")
 }
@@ -109,7 +109,7 @@ async fn connections_leave_files_for_the_admin_listener() {
 
 #[tokio::test]
 async fn unfinished_headers_are_limited_per_address() {
-    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576")];
+    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576"), ("CAPGATE_LIMITS_BODY_BYTES_MAX", "1048576")];
     let mut process = Process::start("run", &sandbox(&settings)).await;
     let unfinished = format!("GET /res.php?key=K HTTP/1.1\r\nHost: x\r\nA: {}", "x".repeat(40_000));
     let mut held = Vec::new();
@@ -249,7 +249,7 @@ async fn refused_requests_are_counted_and_logged() {
 
 #[tokio::test]
 async fn http2_streams_and_headers_are_limited() {
-    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576")];
+    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576"), ("CAPGATE_LIMITS_BODY_BYTES_MAX", "1048576")];
     let mut process = Process::start("run", &sandbox(&settings)).await;
     let stream = TcpStream::connect(process.http).await.expect("a connection");
     let (send_request, connection) = h2::client::handshake(stream).await.expect("a handshake");

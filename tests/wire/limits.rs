@@ -49,15 +49,24 @@ async fn a_large_body_is_accepted_or_refused_in_the_clients_notation() {
 
 #[tokio::test]
 async fn bodies_above_the_limit_of_an_address_are_refused() {
-    let mut process = Process::start("run", &sandbox(&[("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576")])).await;
-    let body = vec![b'a'; 1_500_000];
-    let response = request(process.http, "POST", "/in.php?key=K", &[], &body).await.expect("a response");
-    assert_eq!(response.body, b"ERROR_NO_SLOT_AVAILABLE");
-    // The refused body no longer counts once its connection is closed.
-    let body = &body[..1_000_000];
+    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576"), ("CAPGATE_LIMITS_BODY_BYTES_MAX", "1048576")];
+    let mut process = Process::start("run", &sandbox(&settings)).await;
+    let body = vec![b'a'; 1_000_000];
+    let mut unfinished = TcpStream::connect(process.http).await.expect("a connection");
+    let head = "POST /in.php?key=K&method=base64 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+    unfinished.write_all(head.as_bytes()).await.expect("written");
+    unfinished.write_all(&body[..600_000]).await.expect("written");
     let send = async || {
-        request(process.http, "POST", "/in.php?key=K&method=base64", &[], body).await.expect("a response").body
+        request(process.http, "POST", "/in.php?key=K&method=base64", &[], &body).await.expect("a response").body
     };
+    // Until enough of the unfinished body has arrived, there is room for another.
+    let mut response = send().await;
+    while response != b"ERROR_NO_SLOT_AVAILABLE" {
+        response = send().await;
+    }
+    unfinished.write_all(&body[600_000..]).await.expect("written");
+    assert_eq!(read_response(&mut unfinished).await.expect("a response").body, b"ERROR_UPLOAD");
+    // A refused body no longer counts once its connection is closed.
     let mut response = send().await;
     while response == b"ERROR_NO_SLOT_AVAILABLE" {
         response = send().await;

@@ -114,6 +114,15 @@ pub(super) async fn tls_connect(
     trusted: CertificateDer<'static>,
     alpn: &[u8],
 ) -> TlsStream<TcpStream> {
+    tls_handshake(TcpStream::connect(address).await.expect("a connection"), trusted, alpn).await
+}
+
+/// The same on a connection.
+pub(super) async fn tls_handshake(
+    stream: TcpStream,
+    trusted: CertificateDer<'static>,
+    alpn: &[u8],
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted).expect("a certificate");
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -123,7 +132,6 @@ pub(super) async fn tls_connect(
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = TcpStream::connect(address).await.expect("a connection");
     let name = ServerName::try_from("localhost").expect("a name");
     let stream = connector.connect(name, stream).await.expect("a handshake");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn));

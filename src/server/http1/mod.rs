@@ -10,7 +10,6 @@ mod parse;
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,11 +24,12 @@ use self::deadline_timer::DeadlineTimer;
 use self::encode::encode;
 use self::parse::{Parsed, parse, target_start};
 use super::app::App;
+use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Response};
 use super::memory::MemoryCharge;
 use super::request::HEADER_BYTES_MAX;
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
-use crate::http::{Step, Version};
+use crate::http::{Inbound, Step, Version};
 
 /// Bytes of one read.
 const READ_BYTES: usize = 4_096;
@@ -49,11 +49,13 @@ pub(super) enum Next {
 /// Serves requests until one arrives that the fast path does not support. `buffer` holds the bytes that were read and
 /// not served yet, `request_timeout` limits the wait for the first request, and only a connection that `is_new` may
 /// turn out to speak HTTP/2.
+#[expect(clippy::too_many_arguments, reason = "the state of one connection, which its owner keeps between calls")]
 pub(super) async fn serve<H: Handler>(
     app: &App<H>,
     stream: &mut Stream,
     buffer: &mut BytesMut,
     charge: &mut MemoryCharge,
+    connection: &ConnectionGuard,
     shutdown: &ShutdownWatch,
     request_timeout: Duration,
     is_new: bool,
@@ -62,13 +64,13 @@ pub(super) async fn serve<H: Handler>(
     let mut timer = DeadlineTimer::new(deadline);
     let mut shutdown_requested = pin!(shutdown_requested(shutdown));
     let mut is_shutting_down = false;
-    let mut peer = None;
+    let proxies = connection.proxies();
     let mut out = Vec::new();
     let mut may_be_http2 = is_new;
     let mut may_be_complete = true;
     loop {
         let parsed = if may_be_complete {
-            parse(buffer, app.options.body_bytes_max, |target| app.handler.target_bytes_max(target))
+            parse(buffer, app.options.body_bytes_max, proxies, |target| app.handler.target_bytes_max(target))
         } else {
             Parsed::Partial
         };
@@ -78,7 +80,7 @@ pub(super) async fn serve<H: Handler>(
             Parsed::Unsupported | Parsed::Http2 => return Next::Session,
             Parsed::Partial => {
                 if let Some(why) = refusal(app, buffer, charge) {
-                    return refuse(app, stream, why).await;
+                    return refuse(app, stream, connection, why).await;
                 }
                 let event = std::future::poll_fn(|context| {
                     if let Poll::Ready(result) = poll_read(stream, buffer, context) {
@@ -107,10 +109,13 @@ pub(super) async fn serve<H: Handler>(
         };
         (may_be_http2, may_be_complete) = (false, true);
         let started = now();
-        let inbound = request.inbound;
+        // Behind a proxy, each request may have a different client.
+        let forwarded = request.forwarded.map(|address| connection.client_or(Some(address)));
+        let client = forwarded.as_ref().unwrap_or(connection.client());
+        let inbound = Inbound { client: client.network(), ..request.inbound };
         let (verb, bytes_in) = (inbound.verb, inbound.body.len());
         let is_last = request.is_last || *shutdown.borrow();
-        let response = match app.try_respond(&inbound) {
+        let response = match app.try_respond(&inbound, client, started) {
             Step::Ready(response) => response,
             Step::Pending(pending) => app.respond(inbound, pending).await,
         };
@@ -120,7 +125,7 @@ pub(super) async fn serve<H: Handler>(
         let written = write_all(stream, &out, app.options.write_timeout).await;
         app.handler.on_complete(AccessRecord {
             labels: response.labels,
-            peer: *peer.get_or_insert_with(|| peer_address(stream)),
+            peer: Some(client.address),
             verb,
             version: Version::Http11,
             status: response.status,
@@ -162,13 +167,19 @@ fn refusal<H: Handler>(app: &App<H>, buffer: &BytesMut, charge: &mut MemoryCharg
 }
 
 /// Refuses a request whose header is not complete, and closes the connection.
-async fn refuse<H: Handler>(app: &App<H>, stream: &mut Stream, why: RefusalReason) -> Next {
+async fn refuse<H: Handler>(
+    app: &App<H>,
+    stream: &mut Stream,
+    connection: &ConnectionGuard,
+    why: RefusalReason,
+) -> Next {
     let mut out = Vec::new();
     encode(&Response::<()> { status: why.status(), ..Response::default() }, true, &mut out);
     if write_all(stream, &out, app.options.write_timeout).await.is_ok() {
         let _ = timeout(app.options.write_timeout, stream.shutdown()).await;
     }
-    app.handler.on_refused(RefusedRequest { peer: peer_address(stream), version: Version::Other, why });
+    let peer = Some(connection.client().address);
+    app.handler.on_refused(RefusedRequest { peer, version: Version::Other, why });
     Next::Close
 }
 
@@ -200,10 +211,6 @@ fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, context: &mut Context<'
         buffer.extend_from_slice(read.filled());
         read.filled().len()
     })
-}
-
-fn peer_address(stream: &Stream) -> Option<SocketAddr> {
-    stream.get_socket_digest()?.peer_addr()?.as_inet().copied()
 }
 
 fn now() -> Instant {

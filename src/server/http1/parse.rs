@@ -1,11 +1,14 @@
 //! The parser of ordinary requests. It accepts only requests that every server interprets in the same way, and leaves
 //! all others to Pingora's session, so that ambiguous requests are handled in one place.
 
+use std::net::SocketAddr;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::{Inbound, Verb};
 use crate::server::http2;
 use crate::server::request::{HEADER_BYTES_MAX, is_host, new_inbound};
+use crate::server::trusted_proxies::TrustedProxies;
 
 /// Most headers of such a request.
 pub(super) const HEADERS_MAX: usize = 32;
@@ -28,14 +31,22 @@ pub(super) enum Parsed {
 /// A request.
 pub(super) struct Request {
     pub(super) inbound: Inbound,
+    /// The client that a trusted proxy names.
+    pub(super) forwarded: Option<SocketAddr>,
     /// Whether the client asks to close the connection after the response.
     pub(super) is_last: bool,
 }
 
 /// Takes one request from the front of `buffer`.
 ///
-/// A header is judged only once it is complete, so that the verdict does not depend on how its bytes were cut.
-pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_max: impl Fn(&[u8]) -> usize) -> Parsed {
+/// A header is judged only once it is complete, so that the verdict does not depend on how its bytes were cut. `proxies` are
+/// given if the connection is that of a trusted proxy.
+pub(super) fn parse(
+    buffer: &mut BytesMut,
+    body_bytes_max: usize,
+    proxies: Option<&TrustedProxies>,
+    target_bytes_max: impl Fn(&[u8]) -> usize,
+) -> Parsed {
     if buffer.is_empty() {
         return Parsed::Partial;
     }
@@ -82,6 +93,10 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_m
         Some(body) if !body.is_empty() => Bytes::copy_from_slice(body),
         _ => Bytes::new(),
     };
+    let forwarded = proxies.and_then(|proxies| {
+        let headers = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"));
+        proxies.client(headers.map(|header| header.value))
+    });
     let inbound = new_inbound(verb, target, framing.content_type, body);
     let is_last = framing.is_last;
     if request_bytes == buffer.len() {
@@ -89,7 +104,7 @@ pub(super) fn parse(buffer: &mut BytesMut, body_bytes_max: usize, target_bytes_m
     } else {
         buffer.advance(request_bytes);
     }
-    Parsed::Complete(Request { inbound, is_last })
+    Parsed::Complete(Request { inbound, forwarded, is_last })
 }
 
 /// Whether bytes that are no valid header may still grow to a complete one, which is then refused as a whole. Bytes that no
@@ -160,8 +175,8 @@ mod tests {
     /// Parses bytes. Returns path and body of a request, or the variant, and how many bytes are left.
     fn parsed(bytes: &str) -> (String, usize) {
         let mut buffer = BytesMut::from(bytes);
-        let parsed = match parse(&mut buffer, 100, |_| 16 * 1024) {
-            Parsed::Complete(Request { inbound, is_last }) => {
+        let parsed = match parse(&mut buffer, 100, None, |_| 16 * 1024) {
+            Parsed::Complete(Request { inbound, is_last, .. }) => {
                 let last = if is_last { " last" } else { "" };
                 format!("{} {}{last}", inbound.path, String::from_utf8_lossy(&inbound.body))
             }
