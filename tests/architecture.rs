@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     ("process", &[]),
     ("telemetry", &["http"]),
-    ("budget", &["domain", "native", "telemetry"]),
+    ("budget", &["domain", "http", "native", "telemetry"]),
     ("ledger", &["clock", "domain", "methods", "telemetry"]),
     ("gateway", &["budget", "clock", "domain", "http", "ledger", "legacy", "methods", "native", "telemetry"]),
     ("upstream", &["clock", "domain", "gateway", "native", "telemetry"]),

@@ -13,7 +13,9 @@
 mod account;
 mod address;
 mod class;
+mod generations;
 mod new_keys;
+mod strangers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use parking_lot::Mutex;
 use self::account::{AccountUsage, WINDOW_MS};
 use self::address::Address;
 pub use self::class::{Class, Denied};
-pub use self::new_keys::{Admission, Attempt, NewKeys, NewKeysOptions, Wake, Woken};
+pub use self::new_keys::{Admission, Attempt, CallEnd, NewKeys, NewKeysOptions, Wake, Woken};
 use crate::domain::{Account, Moment};
 use crate::native::Rate;
 use crate::telemetry::metrics::MetricsRegistry;

@@ -7,19 +7,28 @@
 //!
 //! Calls that find no slot wait for a short time, and then make their client wait. An invented key looks like a good
 //! one, but a flood of ever new keys does not repeat them, and an honest client repeats its request. Some slots are
-//! therefore left to keys that were seen some time before, and these keys precede all others. A key that was refused
-//! before is never among them. Sans-I/O: the time is an argument.
+//! therefore left to keys that were seen some time before, and these keys precede other keys. A key that was refused
+//! before is never among them. Above all, clients rank by their addresses, of which an attacker has fewer than keys: an
+//! address with accepted keys comes first, one with refused keys or very many keys last, and only a few keys of one address
+//! are refused per minute. Sans-I/O: the time is an argument.
+//!
+//! Long because of its tests, which simulate floods.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
+use super::generations::Generations;
+use super::strangers::{Standing, Strangers};
 use crate::domain::{Account, Moment};
+use crate::http::ClientNetwork;
 
 /// Limits on keys that the upstream has not accepted yet. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Copy, Debug)]
 pub struct NewKeysOptions {
     /// Most refused keys in any minute. At least four.
     pub refused_per_minute: u32,
+    /// Most refused keys of one client address in any minute.
+    pub address_refused_per_minute: u32,
     /// Longest time that a call waits for a slot, in milliseconds.
     pub wait_ms: u64,
 }
@@ -31,25 +40,29 @@ const MINUTE_MS: f64 = 60_000.0;
 const BURST: f64 = 0.25;
 /// Fraction of the slots that is left to keys that were seen before.
 const RETURNING_RESERVE: f64 = 0.4;
+/// Further fraction that is left to addresses that are not suspect.
+const SUSPECT_RESERVE: f64 = 0.2;
 /// Time after which a key that is used again counts as seen before, in milliseconds.
 const RETURN_MS: u64 = 1_000;
 /// Time for which further calls of a key wait for its call in progress, in milliseconds. A refusal arrives sooner, but
 /// the upstream may solve an image within the call.
 const SAME_KEY_WAIT_MS: u64 = 1_000;
+/// Longest time until waiting calls are looked at again, in milliseconds, because refusals of an address may be old enough.
+const RECHECK_MS: u64 = 1_000;
 /// Most calls that wait. Each may hold the body of a submit.
 const WAITING_MAX: usize = 512;
 /// Most calls of one key that wait.
 const WAITING_PER_KEY_MAX: usize = 64;
-/// Most keys in each of the two generations of [`SeenKeys`]. Together they take 10 MB at most.
+/// Most keys in each of the two generations of keys that were seen. Together they take 10 MB at most.
 const SEEN_MAX: usize = 131_072;
 
 /// One call of a key that the upstream has not accepted yet.
-///
-/// A limit per client address belongs here: the address as a field, and a rank for addresses whose keys were refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
     /// The key.
     pub account: &'a Account,
+    /// The client; `None` if no limit per address applies.
+    pub client: Option<ClientNetwork>,
     /// Whether the upstream refused the key before.
     pub was_refused: bool,
     /// When the call gives up waiting; `None` if it must not wait.
@@ -68,6 +81,17 @@ pub enum Admission {
     Waiting,
     /// No slot is free, and too many calls wait.
     Denied,
+}
+
+/// How a call that held a slot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEnd {
+    /// The upstream accepted the key.
+    Accepted,
+    /// The upstream refused the key, or may have. The slot is used up.
+    Refused,
+    /// The call says nothing about the key.
+    Unknown,
 }
 
 /// Why a waiting call goes on.
@@ -90,21 +114,28 @@ pub struct NewKeys<W> {
     refill_per_ms: f64,
     slots_max: f64,
     reserve: f64,
+    suspect_reserve: f64,
     /// Free slots. Together with the calls in progress never more than `slots_max`.
     free: f64,
     refilled_at: Moment,
     /// Calls in progress by key: their number, and when the latest began.
     in_progress: HashMap<Account, (usize, Moment)>,
     calls: usize,
-    seen: SeenKeys,
+    /// When keys were first seen, by their hashes; two keys with the same hash share a moment, which does no harm.
+    seen: Generations<u64, Moment>,
+    strangers: Strangers,
     waiting: BTreeMap<Place, Waiter<W>>,
     arrivals: u64,
 }
 
-/// The place of a waiting call. Calls of keys that were seen before precede all others; the longest known key is first.
+/// The place of a waiting call. Its order is that of the fields: addresses by their standing, keys that were seen before,
+/// addresses with few new keys, the longest known key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
+    standing: Standing,
     is_new: bool,
+    /// New keys of the address.
+    new_keys: u32,
     first_seen: Moment,
     arrival: u64,
 }
@@ -112,6 +143,7 @@ struct Place {
 #[derive(Debug)]
 struct Waiter<W> {
     account: Account,
+    client: Option<ClientNetwork>,
     deadline: Moment,
     wake: W,
 }
@@ -125,11 +157,13 @@ impl<W> NewKeys<W> {
             refill_per_ms: (per_minute - slots_max) / MINUTE_MS,
             slots_max,
             reserve: (slots_max * RETURNING_RESERVE).floor(),
+            suspect_reserve: (slots_max * SUSPECT_RESERVE).floor(),
             free: slots_max,
             refilled_at: Moment(0),
             in_progress: HashMap::new(),
             calls: 0,
-            seen: SeenKeys::default(),
+            seen: Generations::new(SEEN_MAX),
+            strangers: Strangers::new(options.address_refused_per_minute),
             waiting: BTreeMap::new(),
             arrivals: 0,
         }
@@ -138,30 +172,44 @@ impl<W> NewKeys<W> {
     /// Takes a slot for a call, or lets it wait.
     pub fn begin(&mut self, attempt: Attempt<'_>, waiter: W, now: Moment, woken: &mut Woken<W>) -> Admission {
         self.advance(now, woken);
-        let account = attempt.account;
-        let first_seen = self.seen.note(account, now);
-        let is_new = attempt.was_refused || now.millis_since(first_seen) < RETURN_MS;
+        let Attempt { account, client, .. } = attempt;
+        let first_seen = self.note_key(account, client, now);
+        self.arrivals += 1;
+        let place = Place {
+            standing: self.strangers.standing(client, now),
+            is_new: attempt.was_refused || now.millis_since(first_seen) < RETURN_MS,
+            new_keys: self.strangers.new_keys(client, now),
+            first_seen,
+            arrival: self.arrivals,
+        };
         // All waiting calls that could take a slot have taken it, so this call passes none of its own rank.
-        if !self.is_busy(account, now) && self.free >= self.needed(is_new) {
-            let is_calm = !self.in_progress.contains_key(account);
-            self.start(account.clone(), now);
-            return Admission::Slot { is_calm: is_calm && self.free * 2.0 >= self.slots_max };
+        let is_free = self.free >= self.needed(place) && self.strangers.has_room(client, place.is_new, now);
+        if is_free && !self.is_busy(account, now) {
+            let is_first = !self.in_progress.contains_key(account);
+            self.start(account.clone(), client, now);
+            let is_calm = self.free * 2.0 >= self.slots_max && self.strangers.is_calm(client, now);
+            return Admission::Slot { is_calm: is_first && is_calm };
         }
         let Some(deadline) = attempt.deadline.filter(|deadline| now < *deadline) else {
             return Admission::Denied;
         };
         let of_key = self.waiting.values().filter(|waiter| waiter.account == *account).count();
-        if of_key >= WAITING_PER_KEY_MAX || (self.waiting.len() >= WAITING_MAX && !self.displace(is_new, woken)) {
+        if of_key >= WAITING_PER_KEY_MAX || (self.waiting.len() >= WAITING_MAX && !self.displace(place, woken)) {
             return Admission::Denied;
         }
-        self.arrivals += 1;
-        let place = Place { is_new, first_seen, arrival: self.arrivals };
-        self.waiting.insert(place, Waiter { account: account.clone(), deadline, wake: waiter });
+        self.waiting.insert(place, Waiter { account: account.clone(), client, deadline, wake: waiter });
         Admission::Waiting
     }
 
-    /// Ends a call that held a slot. The slot is used up if the upstream refused the key, or may have.
-    pub fn end(&mut self, account: &Account, is_used_up: bool, now: Moment, woken: &mut Woken<W>) {
+    /// Ends a call that held a slot.
+    pub fn end(
+        &mut self,
+        account: &Account,
+        client: Option<ClientNetwork>,
+        end: CallEnd,
+        now: Moment,
+        woken: &mut Woken<W>,
+    ) {
         self.calls = self.calls.saturating_sub(1);
         if let Some((calls, _)) = self.in_progress.get_mut(account) {
             *calls -= 1;
@@ -169,11 +217,48 @@ impl<W> NewKeys<W> {
                 self.in_progress.remove(account);
             }
         }
-        if !is_used_up {
+        if end != CallEnd::Refused {
             self.free += 1.0;
         }
+        self.change_standing(client, now, |strangers| {
+            strangers.end(client, end == CallEnd::Refused, now);
+            if end == CallEnd::Accepted {
+                strangers.add_accepted(client);
+            }
+        });
         self.wake_where(Wake::Retry, |waiter| waiter.account == *account, woken);
         self.advance(now, woken);
+    }
+
+    /// Records that a client uses a key that the upstream accepted before.
+    pub fn note_accepted(&mut self, client: Option<ClientNetwork>, now: Moment) {
+        self.change_standing(client, now, |strangers| strangers.note_accepted(client));
+    }
+
+    /// Returns the moment at which a key was first seen, which may be now.
+    fn note_key(&mut self, account: &Account, client: Option<ClientNetwork>, now: Moment) -> Moment {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(account);
+        if self.seen.get(&hash).is_none() {
+            self.change_standing(client, now, |strangers| strangers.add_key(client, now));
+        }
+        *self.seen.get_or_insert_with(hash, || now)
+    }
+
+    /// Changes what is known of an address, and moves its waiting calls to their new places.
+    fn change_standing(&mut self, client: Option<ClientNetwork>, now: Moment, change: impl FnOnce(&mut Strangers)) {
+        let before = self.strangers.standing(client, now);
+        change(&mut self.strangers);
+        let standing = self.strangers.standing(client, now);
+        if standing == before {
+            return;
+        }
+        let of_client = self.waiting.iter().filter(|(_, waiter)| waiter.client == client);
+        let places: Vec<Place> = of_client.map(|(place, _)| *place).collect();
+        for place in places {
+            if let Some(waiter) = self.waiting.remove(&place) {
+                self.waiting.insert(Place { standing, ..place }, waiter);
+            }
+        }
     }
 
     /// Refills slots, gives them to waiting calls, and ends waits that are over.
@@ -186,8 +271,8 @@ impl<W> NewKeys<W> {
         self.free = (self.free + elapsed_ms * self.refill_per_ms).min(room);
         self.wake_where(Wake::Denied, |waiter| waiter.deadline <= now, woken);
         while let Some(place) = self.next_in_line(now) {
-            if let Some(Waiter { account, wake: waiter, .. }) = self.waiting.remove(&place) {
-                self.start(account.clone(), now);
+            if let Some(Waiter { account, client, wake: waiter, .. }) = self.waiting.remove(&place) {
+                self.start(account.clone(), client, now);
                 woken.push((waiter, account, Wake::Slot));
             }
         }
@@ -196,15 +281,15 @@ impl<W> NewKeys<W> {
     /// Returns the moment of the next change to waiting calls, unless a call begins or ends before.
     pub fn next_change(&self, now: Moment) -> Moment {
         let expiry = self.waiting.values().map(|waiter| waiter.deadline).min().unwrap_or(now);
-        let refill = self.waiting.keys().next().map(|place| {
+        let refill = self.waiting.keys().filter_map(|place| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most some minutes")]
-            let ms = ((self.needed(place.is_new) - self.free) / self.refill_per_ms).ceil().max(0.0) as u64;
-            // A call with a slot at hand waits for another call of its key.
-            if ms == 0 { expiry } else { now.after_ms(ms) }
+            let ms = ((self.needed(*place) - self.free) / self.refill_per_ms).ceil().max(0.0) as u64;
+            // A call with a slot at hand waits for another call of its key or of its address.
+            (ms > 0).then(|| now.after_ms(ms))
         });
         let in_progress = self.waiting.values().filter_map(|waiter| self.in_progress.get(&waiter.account));
         let same_key = in_progress.map(|(_, began_at)| began_at.after_ms(SAME_KEY_WAIT_MS)).filter(|at| now < *at);
-        same_key.chain(refill).fold(expiry, Moment::min).max(now.after_ms(1))
+        same_key.chain(refill).fold(expiry, Moment::min).min(now.after_ms(RECHECK_MS)).max(now.after_ms(1))
     }
 
     /// Whether a call of a key has to wait for another one of the same key.
@@ -213,7 +298,8 @@ impl<W> NewKeys<W> {
         latest.is_some_and(|(_, began_at)| now.millis_since(*began_at) < SAME_KEY_WAIT_MS)
     }
 
-    fn start(&mut self, account: Account, now: Moment) {
+    fn start(&mut self, account: Account, client: Option<ClientNetwork>, now: Moment) {
+        self.strangers.begin(client);
         self.free -= 1.0;
         self.calls += 1;
         let (calls, began_at) = self.in_progress.entry(account).or_insert((0, now));
@@ -221,17 +307,24 @@ impl<W> NewKeys<W> {
         *began_at = now;
     }
 
-    /// Returns the number of free slots that a call needs.
-    fn needed(&self, is_new: bool) -> f64 {
+    /// Returns the number of free slots that a call needs. Never less than for a call that precedes it.
+    fn needed(&self, place: Place) -> f64 {
         // Refill is a sum of fractions.
         const ROUNDING: f64 = 1e-6;
-        1.0 + if is_new { self.reserve } else { 0.0 } - ROUNDING
+        let reserve = match (place.standing, place.is_new) {
+            (Standing::Proven, _) | (Standing::Ordinary, false) => 0.0,
+            (Standing::Ordinary, true) => self.reserve,
+            (Standing::Suspect, _) => self.reserve + self.suspect_reserve,
+        };
+        1.0 + reserve - ROUNDING
     }
 
     /// Returns the first waiting call that can take a slot.
     fn next_in_line(&self, now: Moment) -> Option<Place> {
-        let affordable = self.waiting.iter().take_while(|(place, _)| self.free >= self.needed(place.is_new));
-        let mut startable = affordable.filter(|(_, waiter)| !self.is_busy(&waiter.account, now));
+        let affordable = self.waiting.iter().take_while(|(place, _)| self.free >= self.needed(**place));
+        let mut startable = affordable.filter(|(place, waiter)| {
+            !self.is_busy(&waiter.account, now) && self.strangers.has_room(waiter.client, place.is_new, now)
+        });
         startable.next().map(|(place, _)| *place)
     }
 
@@ -245,10 +338,11 @@ impl<W> NewKeys<W> {
         }
     }
 
-    /// Makes room for a call of a key that was seen before, if a call of a new key waits.
-    fn displace(&mut self, is_new: bool, woken: &mut Woken<W>) -> bool {
+    /// Makes room for a call, if the last waiting one ranks lower. How long keys are known makes no difference.
+    fn displace(&mut self, by: Place, woken: &mut Woken<W>) -> bool {
+        let rank = |place: &Place| (place.standing, place.is_new, place.new_keys);
         let last = self.waiting.last_key_value().map(|(place, _)| *place);
-        let Some(place) = last.filter(|place| place.is_new && !is_new) else {
+        let Some(place) = last.filter(|place| rank(place) > rank(&by)) else {
             return false;
         };
         let displaced = self.waiting.remove(&place);
@@ -257,89 +351,91 @@ impl<W> NewKeys<W> {
     }
 }
 
-/// When keys were first seen. Keeps hashes only; two keys with the same hash share a moment, which does no harm.
-#[derive(Debug, Default)]
-struct SeenKeys {
-    hasher: BuildHasherDefault<DefaultHasher>,
-    current: HashMap<u64, Moment>,
-    previous: HashMap<u64, Moment>,
-}
-
-impl SeenKeys {
-    /// Returns the moment at which a key was first seen, which may be now.
-    fn note(&mut self, account: &Account, now: Moment) -> Moment {
-        let hash = self.hasher.hash_one(account);
-        if let Some(first_seen) = self.current.get(&hash) {
-            return *first_seen;
-        }
-        if self.current.len() >= SEEN_MAX {
-            self.previous = std::mem::take(&mut self.current);
-        }
-        let first_seen = self.previous.get(&hash).copied().unwrap_or(now);
-        self.current.insert(hash, first_seen);
-        first_seen
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OPTIONS: NewKeysOptions = NewKeysOptions { refused_per_minute: 20, wait_ms: 5_000 };
+    const OPTIONS: NewKeysOptions =
+        NewKeysOptions { refused_per_minute: 20, address_refused_per_minute: 5, wait_ms: 5_000 };
     /// Time from a call to its answer, in milliseconds.
     const ANSWER_MS: u64 = 50;
     /// Time after which clients repeat a request that made them wait (2captcha docs: 5 s).
     const RETRY_MS: u64 = 5_000;
+    /// When good keys arrive in the simulation of a flood.
+    const GOOD_FROM_MS: u64 = 10_000;
 
     fn key(name: &str) -> Account {
         Account::new(name).expect("a key")
     }
 
+    fn address(number: u64) -> Option<ClientNetwork> {
+        let [.., high, low] = number.to_be_bytes();
+        Some(ClientNetwork::from(core::net::IpAddr::from([10, 0, high, low])))
+    }
+
+    fn attempt(account: &Account, deadline: Option<Moment>) -> Attempt<'_> {
+        Attempt { account, client: None, was_refused: false, deadline }
+    }
+
     /// A simulation of clients and an upstream, in virtual time. Keys that begin with `good` are accepted.
-    #[derive(Default)]
     struct Simulation {
-        keys: Option<NewKeys<()>>,
+        keys: NewKeys<Option<ClientNetwork>>,
         now: u64,
         /// Ends of calls, in order.
-        calls: std::collections::VecDeque<(u64, Account)>,
+        calls: std::collections::VecDeque<(u64, Account, Option<ClientNetwork>)>,
+        /// When each good key was accepted.
         accepted: BTreeMap<String, u64>,
         refused_at: Vec<u64>,
         refused: std::collections::HashSet<Account>,
         /// Times at which denied good keys are tried again.
-        retries: Vec<(u64, Account)>,
+        retries: Vec<(u64, Account, Option<ClientNetwork>)>,
+        /// Good keys that were denied at first.
+        denied: usize,
     }
 
     impl Simulation {
-        fn submit(&mut self, account: &Account) {
+        fn new() -> Self {
+            Self {
+                keys: NewKeys::new(OPTIONS),
+                now: 0,
+                calls: std::collections::VecDeque::new(),
+                accepted: BTreeMap::new(),
+                refused_at: Vec::new(),
+                refused: std::collections::HashSet::new(),
+                retries: Vec::new(),
+                denied: 0,
+            }
+        }
+
+        fn submit(&mut self, account: &Account, client: Option<ClientNetwork>) {
             if self.accepted.contains_key(account.reveal()) || self.refused.contains(account) {
                 return;
             }
             let deadline = Some(Moment(self.now + OPTIONS.wait_ms));
-            let attempt = Attempt { account, was_refused: false, deadline };
-            let now = Moment(self.now);
+            let attempt = Attempt { account, client, was_refused: false, deadline };
             let mut woken = Vec::new();
-            let keys = self.keys.get_or_insert_with(|| NewKeys::new(OPTIONS));
-            let admission = keys.begin(attempt, (), now, &mut woken);
+            let admission = self.keys.begin(attempt, client, Moment(self.now), &mut woken);
             self.wake(woken);
             match admission {
-                Admission::Slot { .. } => self.calls.push_back((self.now + ANSWER_MS, account.clone())),
+                Admission::Slot { .. } => self.calls.push_back((self.now + ANSWER_MS, account.clone(), client)),
                 Admission::Waiting => {}
-                Admission::Denied => self.deny(account.clone()),
+                Admission::Denied => self.deny(account.clone(), client),
             }
         }
 
-        fn deny(&mut self, account: Account) {
+        fn deny(&mut self, account: Account, client: Option<ClientNetwork>) {
             if account.reveal().starts_with("good") {
-                self.retries.push((self.now + RETRY_MS, account));
+                self.denied += 1;
+                self.retries.push((self.now + RETRY_MS, account, client));
             }
         }
 
-        fn wake(&mut self, woken: Woken<()>) {
-            for ((), account, wake) in woken {
+        fn wake(&mut self, woken: Woken<Option<ClientNetwork>>) {
+            for (client, account, wake) in woken {
                 match wake {
-                    Wake::Slot => self.calls.push_back((self.now + ANSWER_MS, account)),
-                    Wake::Retry => self.submit(&account),
-                    Wake::Denied => self.deny(account),
+                    Wake::Slot => self.calls.push_back((self.now + ANSWER_MS, account, client)),
+                    Wake::Retry => self.submit(&account, client),
+                    Wake::Denied => self.deny(account, client),
                 }
             }
         }
@@ -348,84 +444,138 @@ mod tests {
         fn tick(&mut self) {
             self.now += 1;
             let now = self.now;
-            while self.calls.front().is_some_and(|(at, _)| *at <= now) {
-                let (_, account) = self.calls.pop_front().expect("a call");
-                let is_good = account.reveal().starts_with("good");
-                if is_good {
+            while self.calls.front().is_some_and(|(at, ..)| *at <= now) {
+                let (_, account, client) = self.calls.pop_front().expect("a call");
+                let end = if account.reveal().starts_with("good") {
                     self.accepted.entry(account.reveal().to_owned()).or_insert(now);
+                    CallEnd::Accepted
                 } else {
                     self.refused_at.push(now);
                     self.refused.insert(account.clone());
-                }
+                    CallEnd::Refused
+                };
                 let mut woken = Vec::new();
-                self.keys.as_mut().expect("slots").end(&account, !is_good, Moment(now), &mut woken);
+                self.keys.end(&account, client, end, Moment(now), &mut woken);
                 self.wake(woken);
             }
             let mut woken = Vec::new();
-            if let Some(keys) = &mut self.keys {
-                keys.advance(Moment(now), &mut woken);
-            }
+            self.keys.advance(Moment(now), &mut woken);
             self.wake(woken);
-            let due: Vec<_> = self.retries.extract_if(.., |(at, _)| *at <= now).collect();
-            for (_, account) in &due {
-                self.submit(account);
+            let due: Vec<_> = self.retries.extract_if(.., |(at, ..)| *at <= now).collect();
+            for (_, account, client) in &due {
+                self.submit(account, *client);
             }
         }
 
-        fn most_refused_in_a_minute(&self) -> usize {
+        fn assert_within_limit(&self) {
             let in_minute =
                 |start: u64| self.refused_at.iter().filter(|at| (start..start + 60_000).contains(*at)).count();
-            self.refused_at.iter().map(|start| in_minute(*start)).max().unwrap_or(0)
+            assert!(self.refused_at.iter().all(|start| in_minute(*start) <= 20), "{:?}", self.refused_at);
+        }
+
+        /// Returns the longest time until a good key is accepted, if all are.
+        fn longest_ms(&self, good: usize) -> Option<u64> {
+            let last = self.accepted.values().max().map(|at| at.saturating_sub(GOOD_FROM_MS));
+            last.filter(|_| self.accepted.len() == good)
         }
     }
 
-    /// Runs a flood of 1,700 invented keys per second for 75 seconds from the start, and 20 good keys from 10 s
-    /// on, all at once. `name` names the flood's key of a number. Returns the longest time until a good key is accepted.
-    fn flood(name: impl Fn(u64) -> String) -> (Simulation, Option<u64>) {
-        let mut simulation = Simulation::default();
-        let good: Vec<Account> = (0..20).map(|number| key(&format!("good{number}"))).collect();
+    /// Runs a flood of 1,700 keys per second, and 20 good keys all at once after ten seconds. `flood` returns the key and the
+    /// address of a request of the flood, `good_from` the address of a good key.
+    fn flood(
+        seconds: u64,
+        flood: impl Fn(u64) -> (String, Option<ClientNetwork>),
+        good_from: impl Fn(u64) -> Option<ClientNetwork>,
+    ) -> Simulation {
+        let mut simulation = Simulation::new();
         let mut sent = 0;
-        for _ in 0..75_000 {
+        while simulation.now < seconds * 1_000 {
             simulation.tick();
             while sent * 10 < simulation.now * 17 {
                 sent += 1;
-                simulation.submit(&key(&name(sent)));
+                let (name, client) = flood(sent);
+                simulation.submit(&key(&name), client);
             }
-            if simulation.now == 10_000 {
-                for account in &good {
-                    simulation.submit(account);
-                }
+            if simulation.now == GOOD_FROM_MS {
+                (0..20).for_each(|number| simulation.submit(&key(&format!("good{number}")), good_from(number)));
             }
         }
-        let all = simulation.accepted.len() == good.len();
-        let last = simulation.accepted.values().max().map(|at| at - 10_000).filter(|_| all);
-        (simulation, last)
+        simulation.assert_within_limit();
+        simulation
     }
 
     #[test]
-    fn good_keys_pass_a_flood_of_invented_keys_with_their_second_request() {
-        let (simulation, last) = flood(|number| format!("bad{number}"));
-        assert!(simulation.most_refused_in_a_minute() <= 20, "{:?}", simulation.refused_at);
-        let last = last.expect("every good key is accepted");
-        assert!(last <= RETRY_MS + OPTIONS.wait_ms / 5, "the last good key was accepted after {last} ms");
+    fn good_keys_pass_a_flood_of_other_addresses_with_their_first_request() {
+        for addresses in [1, 200] {
+            let invented = |number| (format!("bad{number}"), address(1_000 + number % addresses));
+            for good_from in [address as fn(u64) -> _, |_| address(7)] {
+                let simulation = flood(75, invented, good_from);
+                let longest_ms = simulation.longest_ms(20);
+                assert!(
+                    simulation.denied == 0 && longest_ms.is_some_and(|ms| ms < 5_000),
+                    "{addresses}: {longest_ms:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn good_keys_pass_a_flood_of_repeated_keys_with_their_first_request() {
+        // Each key is repeated every few seconds, and thus seen before.
+        for addresses in [1, 200] {
+            let repeated = |number| (format!("bad{}", number % 8_000), address(1_000 + number % addresses));
+            let simulation = flood(75, repeated, address);
+            let longest_ms = simulation.longest_ms(20);
+            assert!(simulation.denied == 0 && longest_ms.is_some_and(|ms| ms < 5_000), "{addresses}: {longest_ms:?}");
+        }
+    }
+
+    #[test]
+    fn good_keys_pass_a_flood_of_their_own_address_with_their_second_request() {
+        for addresses in [1, 200] {
+            let invented = |number| (format!("bad{number}"), address(1_000 + number % addresses));
+            let simulation = flood(75, invented, |_| address(1_000));
+            let longest_ms = simulation.longest_ms(20).expect("every good key is accepted");
+            assert!(longest_ms <= 2 * RETRY_MS + OPTIONS.wait_ms, "{addresses}: {longest_ms}");
+        }
+    }
+
+    #[test]
+    fn good_keys_without_an_address_pass_a_flood_with_their_second_request() {
+        let simulation = flood(75, |number| (format!("bad{number}"), None), |_| None);
+        let longest_ms = simulation.longest_ms(20).expect("every good key is accepted");
+        assert!(longest_ms <= RETRY_MS + OPTIONS.wait_ms / 5, "{longest_ms}");
+    }
+
+    #[test]
+    fn a_flood_of_repeated_keys_without_addresses_stays_within_the_limit() {
+        // Good keys are not promised a slot here.
+        let simulation = flood(75, |number| (format!("bad{}", number % 5_000), None), |_| None);
+        assert!(simulation.refused_at.len() > 15, "slots refill");
+        assert!(simulation.keys.waiting.len() <= WAITING_MAX && simulation.keys.calls <= 5);
+    }
+
+    #[test]
+    fn an_office_with_a_client_that_tries_bad_keys_still_gets_new_keys_accepted() {
+        let mut simulation = Simulation::new();
+        for second in 0..60 {
+            simulation.submit(&key(&format!("bad{second}")), address(1));
+            (0..1_000).for_each(|_| simulation.tick());
+        }
+        assert!(simulation.refused_at.len() <= 5, "{:?}", simulation.refused_at);
+        (0..10).for_each(|number| simulation.submit(&key(&format!("good{number}")), address(1)));
+        (0..RETRY_MS + OPTIONS.wait_ms + 1_000).for_each(|_| simulation.tick());
+        assert_eq!(simulation.accepted.len(), 10, "{:?}", simulation.accepted);
     }
 
     #[test]
     fn good_keys_pass_at_once_without_a_flood() {
-        let mut simulation = Simulation::default();
-        (0..200).for_each(|number| simulation.submit(&key(&format!("good{number}"))));
-        (0..4_000).for_each(|_| simulation.tick());
-        assert_eq!(simulation.accepted.len(), 200);
-    }
-
-    #[test]
-    fn a_flood_of_repeated_keys_stays_within_the_limit() {
-        // Each key is repeated, so all of them count as seen before. Good keys are not promised a slot here.
-        let (simulation, _) = flood(|number| format!("bad{}", number % 5_000));
-        assert!(simulation.most_refused_in_a_minute() <= 20, "{:?}", simulation.refused_at);
-        assert!(simulation.refused_at.len() > 15, "slots refill");
-        let keys = simulation.keys.expect("slots");
-        assert!(keys.waiting.len() <= WAITING_MAX && keys.calls <= 5);
+        for client in [None, address(1)] {
+            let mut simulation = Simulation::new();
+            (0..200).for_each(|number| simulation.submit(&key(&format!("good{number}")), client));
+            (0..4_000).for_each(|_| simulation.tick());
+            assert_eq!(simulation.accepted.len(), 200, "{client:?}");
+        }
     }
 
     #[test]
@@ -437,11 +587,10 @@ mod tests {
             // All calls are answered at the end of each minute.
             for (_, account) in calls.extract_if(.., |(at, _)| *at <= now) {
                 refused_at.push(now);
-                keys.end(&account, true, Moment(now), &mut Vec::new());
+                keys.end(&account, None, CallEnd::Refused, Moment(now), &mut Vec::new());
             }
             let account = key(&format!("bad{now}"));
-            let attempt = Attempt { account: &account, was_refused: false, deadline: None };
-            if keys.begin(attempt, (), Moment(now), &mut Vec::new()) != Admission::Denied {
+            if keys.begin(attempt(&account, None), (), Moment(now), &mut Vec::new()) != Admission::Denied {
                 calls.push(((now / 60_000 + 1) * 60_000, account));
             }
         }
@@ -453,12 +602,12 @@ mod tests {
     fn one_call_of_a_key_is_sent_and_the_others_wait_for_its_answer() {
         let mut keys = NewKeys::new(OPTIONS);
         let (one, mut woken) = (key("one"), Vec::new());
-        let attempt = Attempt { account: &one, was_refused: false, deadline: Some(Moment(5_000)) };
+        let attempt = attempt(&one, Some(Moment(5_000)));
         let mut begin = |number| keys.begin(attempt, number, Moment(0), &mut Vec::new());
         assert_eq!(begin(0), Admission::Slot { is_calm: true });
         assert!((1..=64).all(|number| begin(number) == Admission::Waiting));
         assert_eq!(begin(65), Admission::Denied, "one key must not fill the queue");
-        keys.end(&one, false, Moment(50), &mut woken);
+        keys.end(&one, None, CallEnd::Unknown, Moment(50), &mut woken);
         assert_eq!(woken.len(), 64);
         assert!(woken.iter().all(|(_, _, wake)| *wake == Wake::Retry));
     }
@@ -467,7 +616,7 @@ mod tests {
     fn a_long_call_of_a_key_holds_up_its_other_calls_only_briefly() {
         let mut keys = NewKeys::new(OPTIONS);
         let (one, mut woken) = (key("one"), Vec::new());
-        let attempt = Attempt { account: &one, was_refused: false, deadline: Some(Moment(5_000)) };
+        let attempt = attempt(&one, Some(Moment(5_000)));
         for number in 0..3 {
             keys.begin(attempt, number, Moment(0), &mut Vec::new());
         }
@@ -475,7 +624,7 @@ mod tests {
         keys.advance(Moment(1_000), &mut woken);
         assert_eq!(woken, [(1, one.clone(), Wake::Slot)], "one further call shows whether the key is good");
         woken.clear();
-        keys.end(&one, false, Moment(1_050), &mut woken);
+        keys.end(&one, None, CallEnd::Unknown, Moment(1_050), &mut woken);
         assert_eq!(woken, [(2, one, Wake::Retry)]);
         assert_eq!(keys.calls, 1);
     }
@@ -485,8 +634,7 @@ mod tests {
         let mut keys = NewKeys::new(OPTIONS);
         for number in 0..5 {
             let account = key(&format!("bad{number}"));
-            let attempt = Attempt { account: &account, was_refused: false, deadline: Some(Moment(1_000)) };
-            keys.begin(attempt, number, Moment(0), &mut Vec::new());
+            keys.begin(attempt(&account, Some(Moment(1_000))), number, Moment(0), &mut Vec::new());
         }
         assert_eq!(keys.next_change(Moment(0)), Moment(1_000));
         let mut woken = Vec::new();

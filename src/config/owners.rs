@@ -132,6 +132,8 @@ impl Config {
             refused_ttl_ms: upstream.refused_ttl_ms.0,
             new_keys: budget::NewKeysOptions {
                 refused_per_minute: u32::try_from(upstream.refused_keys_per_minute.0).unwrap_or(u32::MAX),
+                address_refused_per_minute: u32::try_from(upstream.address_refused_keys_per_minute.0)
+                    .unwrap_or(u32::MAX),
                 // A client that has got an id cannot be made to try again.
                 wait_ms: upstream.new_key_wait_ms.0.min(submit_wait_ms.0 / 2),
             },

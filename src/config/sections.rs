@@ -96,6 +96,7 @@ section! {
         balance_ttl_ms: Ranged<0, 60_000> = Ranged(2_000),
         refused_ttl_ms: Ranged<0, 600_000> = Ranged(10_000),
         refused_keys_per_minute: Ranged<4, 1_000_000> = Ranged(20),
+        address_refused_keys_per_minute: Ranged<1, 1_000_000> = Ranged(5),
         new_key_wait_ms: Ranged<0, 60_000> = Ranged(5_000),
         selection_mode: SelectionMode = SelectionMode(String::new()),
         provider: ProviderName = ProviderName(String::new()),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::operations::{Operations, join_all};
+use super::upstream_client::Caller;
 use crate::domain::{Account, Failure, LegacyId, Outcome, Solved, Task};
 use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::methods::Payload;
@@ -11,19 +12,19 @@ use crate::methods::Payload;
 impl Operations {
     /// Submits several tasks under one id. If only some are refused, the client gets its id and its polls return the
     /// refusal, because the other tasks are already paid for.
-    pub(super) async fn submit_group(&self, account: &Account, tasks: Vec<Task>) -> Result<LegacyId, Failure> {
+    pub(super) async fn submit_group(&self, caller: Caller<'_>, tasks: Vec<Task>) -> Result<LegacyId, Failure> {
         let Some(first) = tasks.first() else {
             return Err(Failure::MethodUnknown);
         };
         let pingback = first.pingback.clone();
-        let (group, members) = self.open_group(account, &tasks)?;
+        let (group, members) = self.open_group(caller.account, &tasks)?;
         // The client knows one id, and gets one pingback.
         if let Some(pingback) = pingback {
             self.ledger.set_pingback(group, pingback);
         }
         let creates = tasks.into_iter().zip(members.clone()).map(|(task, id)| {
-            let (operations, account) = (self.clone(), account.clone());
-            async move { operations.create(&account, task, id).await }
+            let (operations, account, client) = (self.clone(), caller.account.clone(), caller.client);
+            async move { operations.create(Caller { account: &account, client }, task, id).await }
         });
         let mut results = join_all(creates).await;
         if results.iter().all(Result::is_err) {

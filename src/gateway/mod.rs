@@ -27,11 +27,11 @@ use self::metrics::{CallMetrics, RequestMetrics};
 use self::operations::Operations;
 use self::slots::Slots;
 use self::upstream::Upstream;
-use self::upstream_client::UpstreamClient;
+use self::upstream_client::{Caller, UpstreamClient};
 use crate::budget::{Budget, NewKeysOptions};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, Op, OpResult, Task, Verdict};
-use crate::http::{Inbound, Step, Verb};
+use crate::http::{ClientNetwork, Inbound, Step, Verb};
 use crate::ledger::{Ledger, PollReply, PollResult, PollSource};
 use crate::legacy::{self, Limits, Reply, Script, Style};
 use crate::telemetry::metrics::MetricsRegistry;
@@ -57,6 +57,7 @@ pub struct PendingRequest {
     script: Script,
     style: Style,
     account: Account,
+    client: Option<ClientNetwork>,
     work: Work,
 }
 
@@ -162,12 +163,13 @@ impl Gateway {
                 return Step::Ready(self.render_and_count(script, style, &Ok(OpResult::Errors), None, None));
             }
         };
-        Step::Pending(PendingRequest { script, style, account, work })
+        Step::Pending(PendingRequest { script, style, account, client: inbound.client, work })
     }
 
     /// Answers a request that [`Gateway::try_answer`] left pending.
     pub async fn answer(&self, request: PendingRequest) -> (Reply, RequestLabels) {
-        let PendingRequest { script, style, account, work } = request;
+        let PendingRequest { script, style, account, client, work } = request;
+        let caller = Caller { account: &account, client };
         let operations = &self.operations;
         let method = match &work {
             Work::Submit(tasks) => tasks.first().map(|task| task.method.name),
@@ -177,11 +179,11 @@ impl Gateway {
             Work::Poll(id) => self.count_poll(operations.poll_unanswered(&account, id).await),
             Work::PollGroup(members) => self.count_poll(operations.poll_group(&account, &members).await),
             Work::PollMany(ids) => (Ok(self.count_polls(operations.poll_many(&account, ids).await)), None),
-            Work::Submit(tasks) => (operations.submit(&account, tasks).await.map(OpResult::Submitted), None),
+            Work::Submit(tasks) => (operations.submit(caller, tasks).await.map(OpResult::Submitted), None),
             Work::Report(id, verdict) => {
-                (operations.report(&account, id, verdict).await.map(|()| OpResult::Reported), None)
+                (operations.report(caller, id, verdict).await.map(|()| OpResult::Reported), None)
             }
-            Work::Balance => (operations.balance(&account).await.map(OpResult::Balance), None),
+            Work::Balance => (operations.balance(caller).await.map(OpResult::Balance), None),
         };
         self.render_and_count(script, style, &result, method, source)
     }

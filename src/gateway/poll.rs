@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::operations::{Operations, join_all};
+use super::upstream_client::Caller;
 use crate::domain::{Account, Failure, LegacyId, Outcome, TaskRef};
 use crate::ledger::{PollReply, PollResult, PollSource};
 use crate::native::{Answer, MaskedCause, answer, call};
@@ -76,7 +77,9 @@ impl Operations {
                 }
                 result.map_err(|masked| masked.failure)
             };
-            upstream.call(&task.account, call, parse).await.map_err(|failure| mask(&failure))
+            // Clients share the flight of a task, so it has none of its own.
+            let caller = Caller { account: &task.account, client: None };
+            upstream.call(caller, call, parse).await.map_err(|failure| mask(&failure))
         }
     }
 }

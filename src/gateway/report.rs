@@ -3,32 +3,33 @@
 use std::sync::Arc;
 
 use super::operations::{Operations, join_all};
-use crate::domain::{Account, Failure, LegacyId, Verdict};
+use super::upstream_client::Caller;
+use crate::domain::{Failure, LegacyId, Verdict};
 use crate::native::{answer, call};
 
 impl Operations {
     /// Reports on a task, or on each member of a group. Returns the first failure.
-    pub(super) async fn report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
-        let Some(members) = self.ledger.members(account, id) else {
-            return self.report_one(account, id, verdict).await;
+    pub(super) async fn report(&self, caller: Caller<'_>, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
+        let Some(members) = self.ledger.members(caller.account, id) else {
+            return self.report_one(caller, id, verdict).await;
         };
         let reports = members.iter().map(|member| {
-            let (operations, account, member) = (self.clone(), account.clone(), *member);
-            async move { operations.report_one(&account, member, verdict).await }
+            let (operations, account, client, member) = (self.clone(), caller.account.clone(), caller.client, *member);
+            async move { operations.report_one(Caller { account: &account, client }, member, verdict).await }
         });
         join_all(reports).await.into_iter().collect()
     }
 
     /// Sends one report in its own task, so that its outcome is recorded even if the client disconnects.
-    async fn report_one(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
-        let Some(task) = self.ledger.begin_report(account, id, verdict)? else {
+    async fn report_one(&self, caller: Caller<'_>, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
+        let Some(task) = self.ledger.begin_report(caller.account, id, verdict)? else {
             return Ok(());
         };
         let call = call::feedback_task(&task, verdict);
-        let (upstream, ledger) = (Arc::clone(&self.upstream), self.ledger.clone());
+        let (upstream, ledger, client) = (Arc::clone(&self.upstream), self.ledger.clone(), caller.client);
         #[expect(clippy::disallowed_methods, reason = "a report outlives the client that sent it")]
         let reporting = tokio::spawn(async move {
-            let result = upstream.call(&task.account, call, answer::parse_feedback).await;
+            let result = upstream.call(Caller { account: &task.account, client }, call, answer::parse_feedback).await;
             ledger.end_report(id, verdict, &result);
             result
         });

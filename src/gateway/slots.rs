@@ -6,17 +6,21 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::budget::{Admission, Attempt, NewKeys, NewKeysOptions, Wake, Woken};
+use crate::budget::{Admission, Attempt, CallEnd, NewKeys, NewKeysOptions, Wake, Woken};
 use crate::clock::Clock;
 use crate::domain::{Account, Moment};
+use crate::http::ClientNetwork;
 
 /// Slots, and the calls that wait for one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
-    keys: Arc<Mutex<NewKeys<oneshot::Sender<Acquired>>>>,
+    keys: Arc<Mutex<NewKeys<Waiting>>>,
     wait_ms: u64,
     clock: Clock,
 }
+
+/// A call that waits, and its client.
+type Waiting = (oneshot::Sender<Acquired>, Option<ClientNetwork>);
 
 /// The result of waiting for a slot.
 #[derive(Debug)]
@@ -29,20 +33,21 @@ pub(super) enum Acquired {
     Denied,
 }
 
-/// A slot for one call. It is used up when dropped, unless it was cleared.
+/// A slot for one call. It is used up when dropped, unless the call has ended otherwise.
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Slots,
     account: Account,
+    client: Option<ClientNetwork>,
     /// Whether at least half of the slots were still free.
     pub(super) is_calm: bool,
-    is_used_up: bool,
+    end: CallEnd,
 }
 
 impl Slot {
-    /// Marks the slot as not used up: the upstream did not refuse the key.
-    pub(super) fn clear(&mut self) {
-        self.is_used_up = false;
+    /// Records how the call has ended.
+    pub(super) fn set_end(&mut self, end: CallEnd) {
+        self.end = end;
     }
 }
 
@@ -50,7 +55,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut woken = Woken::new();
         let now = self.slots.clock.now();
-        self.slots.keys.lock().end(&self.account, self.is_used_up, now, &mut woken);
+        self.slots.keys.lock().end(&self.account, self.client, self.end, now, &mut woken);
         self.slots.wake(woken);
     }
 }
@@ -70,10 +75,13 @@ impl Slots {
     pub(super) async fn acquire(&self, attempt: Attempt<'_>) -> Acquired {
         let (acquired_tx, mut acquired_rx) = oneshot::channel();
         let mut woken = Woken::new();
-        let admission = self.keys.lock().begin(attempt, acquired_tx, self.clock.now(), &mut woken);
+        let waiting = (acquired_tx, attempt.client);
+        let admission = self.keys.lock().begin(attempt, waiting, self.clock.now(), &mut woken);
         self.wake(woken);
         match admission {
-            Admission::Slot { is_calm } => return Acquired::Slot(self.slot(attempt.account.clone(), is_calm)),
+            Admission::Slot { is_calm } => {
+                return Acquired::Slot(self.slot(attempt.account.clone(), attempt.client, is_calm));
+            }
             Admission::Denied => return Acquired::Denied,
             Admission::Waiting => {}
         }
@@ -89,20 +97,27 @@ impl Slots {
         }
     }
 
-    fn slot(&self, account: Account, is_calm: bool) -> Slot {
-        Slot { slots: self.clone(), account, is_calm, is_used_up: true }
+    /// Records that a client uses a key that the upstream accepted before.
+    pub(super) fn note_accepted(&self, client: Option<ClientNetwork>) {
+        if client.is_some() {
+            self.keys.lock().note_accepted(client, self.clock.now());
+        }
+    }
+
+    fn slot(&self, account: Account, client: Option<ClientNetwork>, is_calm: bool) -> Slot {
+        Slot { slots: self.clone(), account, client, is_calm, end: CallEnd::Refused }
     }
 
     /// Wakes waiting calls, without the lock: a call that is gone returns its slot here.
-    fn wake(&self, woken: Woken<oneshot::Sender<Acquired>>) {
-        for (acquired_tx, account, wake) in woken {
+    fn wake(&self, woken: Woken<Waiting>) {
+        for ((acquired_tx, client), account, wake) in woken {
             let acquired = match wake {
-                Wake::Slot => Acquired::Slot(self.slot(account, false)),
+                Wake::Slot => Acquired::Slot(self.slot(account, client, false)),
                 Wake::Retry => Acquired::Retry,
                 Wake::Denied => Acquired::Denied,
             };
             if let Err(Acquired::Slot(mut slot)) = acquired_tx.send(acquired) {
-                slot.clear();
+                slot.set_end(CallEnd::Unknown);
             }
         }
     }

@@ -6,28 +6,29 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::operations::Operations;
-use crate::domain::{Account, CreatedTask, Failure, LegacyId, Outcome, Task};
+use super::upstream_client::Caller;
+use crate::domain::{CreatedTask, Failure, LegacyId, Outcome, Task};
 use crate::native::{answer, call};
 
 impl Operations {
     /// Submits one task, or several under one id.
-    pub(super) async fn submit(&self, account: &Account, mut tasks: Vec<Task>) -> Result<LegacyId, Failure> {
+    pub(super) async fn submit(&self, caller: Caller<'_>, mut tasks: Vec<Task>) -> Result<LegacyId, Failure> {
         match (tasks.pop(), tasks.is_empty()) {
             (None, _) => Err(Failure::MethodUnknown),
-            (Some(task), true) => self.submit_one(account, task).await,
+            (Some(task), true) => self.submit_one(caller, task).await,
             (Some(last), false) => {
                 tasks.push(last);
-                self.submit_group(account, tasks).await
+                self.submit_group(caller, tasks).await
             }
         }
     }
 
-    async fn submit_one(&self, account: &Account, task: Task) -> Result<LegacyId, Failure> {
-        let id = self.ledger.open(account, task.method)?;
+    async fn submit_one(&self, caller: Caller<'_>, task: Task) -> Result<LegacyId, Failure> {
+        let id = self.ledger.open(caller.account, task.method)?;
         if let Some(pingback) = &task.pingback {
             self.ledger.set_pingback(id, pingback.clone());
         }
-        match self.create(account, task, id).await {
+        match self.create(caller, task, id).await {
             Ok(()) => Ok(id),
             Err(refusal) => {
                 // No client knows the id.
@@ -40,7 +41,8 @@ impl Operations {
     /// Sends the submit of a task that has a record, and settles or binds the record by the answer. The call runs in
     /// its own task: neither a disconnected client nor `submit_wait` cancels it, and a late answer still finds the
     /// record.
-    pub(super) async fn create(&self, account: &Account, mut task: Task, id: LegacyId) -> Result<(), Failure> {
+    pub(super) async fn create(&self, caller: Caller<'_>, mut task: Task, id: LegacyId) -> Result<(), Failure> {
+        let Caller { account, client } = caller;
         let (result_tx, result_rx) = oneshot::channel();
         task.resolve_previous(|previous| self.ledger.native_id(account, previous).as_ref().map(call::id_to_value));
         let call = call::create_task(account, &task);
@@ -50,7 +52,8 @@ impl Operations {
         let method = task.method;
         drop(task);
         let creating = async move {
-            let accepted = upstream.call(&account, call, |answer| answer::parse_created_task(answer, method)).await;
+            let caller = Caller { account: &account, client };
+            let accepted = upstream.call(caller, call, |answer| answer::parse_created_task(answer, method)).await;
             let result = match accepted {
                 Ok(CreatedTask { native, outcome: Some(outcome) }) => {
                     ledger.settle(id, native, &outcome);

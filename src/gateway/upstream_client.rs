@@ -10,10 +10,19 @@ use super::keys::{Keys, is_key_refused};
 use super::metrics::{CallMetrics, CallResult, NotSentReason};
 use super::slots::{Acquired, Slot, Slots};
 use super::upstream::Upstream;
-use crate::budget::{Attempt, Budget, Class};
+use crate::budget::{Attempt, Budget, CallEnd, Class};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure};
+use crate::http::ClientNetwork;
 use crate::native::{Answer, Call, Endpoint, answer, call};
+
+/// On whose behalf a native call is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    pub(super) account: &'a Account,
+    /// The client; `None` if no limit per address applies, as for polls, which clients share.
+    pub(super) client: Option<ClientNetwork>,
+}
 
 /// A client that sends native calls within the budget.
 pub(super) struct UpstreamClient {
@@ -26,7 +35,7 @@ pub(super) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    /// Sends a call for an account and parses its answer with `parse`. A call of a key that the upstream has not
+    /// Sends a call and parses its answer with `parse`. A call of a key that the upstream has not
     /// accepted yet may wait for a slot first.
     ///
     /// # Errors
@@ -35,16 +44,23 @@ impl UpstreamClient {
     /// [`Failure::Unavailable`] for any other.
     pub(super) async fn call<T: Send>(
         &self,
-        account: &Account,
+        caller: Caller<'_>,
         call: Call,
         parse: impl FnOnce(&Answer) -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
-        let slot = self.admit(account, Class::from(call.endpoint)).await?;
-        self.send(account, slot, call, parse).await
+        let class = Class::from(call.endpoint);
+        let slot = self.admit(caller, class).await?;
+        let is_known = slot.is_none();
+        let result = self.send(caller.account, slot, call, parse).await;
+        if is_known && result.is_ok() {
+            self.slots.note_accepted(caller.client);
+        }
+        result
     }
 
     /// Admits a call if its key was not refused. Returns a slot for a key that the upstream has not accepted yet.
-    async fn admit(&self, account: &Account, class: Class) -> Result<Option<Slot>, Failure> {
+    async fn admit(&self, caller: Caller<'_>, class: Class) -> Result<Option<Slot>, Failure> {
+        let Caller { account, client } = caller;
         // Nobody waits for a poll that makes its client wait anyway.
         let deadline = Some(self.slots.deadline()).filter(|_| class != Class::Poll);
         loop {
@@ -55,7 +71,7 @@ impl UpstreamClient {
             if self.keys.is_accepted(account) {
                 return Ok(None);
             }
-            let attempt = Attempt { account, was_refused: self.keys.was_refused(account), deadline };
+            let attempt = Attempt { account, client, was_refused: self.keys.was_refused(account), deadline };
             match self.slots.acquire(attempt).await {
                 // The upstream may solve an image within a submit, which would keep the slot from others for long. A
                 // balance shows at once whether the key is good.
@@ -90,11 +106,12 @@ impl UpstreamClient {
         let permit = match self.budget.try_acquire(class, accepted, self.clock.now()) {
             Ok(permit) => permit,
             Err(denied) => {
-                slot.iter_mut().for_each(Slot::clear);
+                slot.iter_mut().for_each(|slot| slot.set_end(CallEnd::Unknown));
                 self.metrics.count_not_sent(class, NotSentReason::Budget(denied));
                 return Err(Failure::NotSent);
             }
         };
+        let began_at = self.clock.now();
         #[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing")]
         let started = Instant::now();
         let span = tracing::info_span!("upstream_call", endpoint = endpoint.label());
@@ -117,15 +134,15 @@ impl UpstreamClient {
             }
         };
         self.metrics.count_call(endpoint, label, started.elapsed());
-        self.keys.note(account, class, result.as_ref().err(), self.clock.now());
-        // Without an answer, the upstream may have counted a bad key.
-        let may_be_refused = match &sent {
-            Ok(_) => result.as_ref().is_err_and(is_key_refused),
-            Err(error) => error.sent,
+        self.keys.note(account, class, result.as_ref().err(), began_at, self.clock.now());
+        let end = match &sent {
+            Ok(_) if result.is_ok() => CallEnd::Accepted,
+            Ok(_) if !result.as_ref().is_err_and(is_key_refused) => CallEnd::Unknown,
+            // Without an answer, the upstream may have counted a bad key.
+            Err(error) if !error.sent => CallEnd::Unknown,
+            Ok(_) | Err(_) => CallEnd::Refused,
         };
-        if !may_be_refused {
-            slot.iter_mut().for_each(Slot::clear);
-        }
+        slot.iter_mut().for_each(|slot| slot.set_end(end));
         result
     }
 }
