@@ -135,6 +135,11 @@ impl Strangers {
         client.is_none() || self.room(client, now).saturating_mul(2) >= self.refused_per_minute
     }
 
+    /// Whether keys of an address were refused lately.
+    pub(super) fn has_refused(&self, client: Option<ClientNetwork>) -> bool {
+        client.and_then(|client| self.records.get(&client)).is_some_and(|record| !record.refused_at.is_empty())
+    }
+
     /// Counts a call of an address.
     pub(super) fn begin(&mut self, client: Option<ClientNetwork>) {
         if let Some(client) = client {
