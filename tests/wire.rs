@@ -6,6 +6,7 @@ mod client_address;
 mod limits;
 mod listeners;
 mod log_output;
+mod made_up_keys;
 mod requests;
 mod tls;
 mod transcripts;
