@@ -12,8 +12,9 @@ use crate::support::process::Process;
 use crate::support::scripted_upstream::UpstreamServer;
 use crate::support::upstream_reply::UpstreamReply;
 
-/// Clients of the flood, each with a connection.
+/// Clients of the flood, and made-up keys of each. They do not wait for answers.
 const FLOOD_CLIENTS: usize = 40;
+const FLOOD_KEYS: usize = 100;
 /// Honest clients with new keys.
 const HONEST_CLIENTS: u8 = 10;
 
@@ -47,7 +48,10 @@ fn reply_to_all(mut upstream: UpstreamServer) -> Arc<AtomicUsize> {
 /// refused calls.
 async fn flood(addresses: u8) -> usize {
     let upstream = UpstreamServer::start().await;
-    let mut process = Process::start("run", &environment(&[(&upstream.setting().0, &upstream.setting().1)])).await;
+    // Long enough for a slot to refill on a slow machine.
+    let mut settings = environment(&[("CAPGATE_UPSTREAM_NEW_KEY_WAIT_MS", "10000")]);
+    settings.push(upstream.setting());
+    let mut process = Process::start("run", &settings).await;
     let refused = reply_to_all(upstream);
     let http = process.http;
     let sent = Arc::new(AtomicUsize::new(0));
@@ -55,19 +59,16 @@ async fn flood(addresses: u8) -> usize {
         .map(|client| {
             let (sent, from) = (Arc::clone(&sent), 100 + u8::try_from(client).expect("few clients") % addresses);
             tokio::spawn(async move {
-                let mut stream = connect_from(from, http).await;
-                loop {
+                for _ in 0..FLOOD_KEYS {
                     let number = sent.fetch_add(1, Ordering::Relaxed);
-                    let is_sent = stream.write_all(submit(&format!("bad{number}")).as_bytes()).await.is_ok();
-                    if !is_sent || read_response(&mut stream).await.is_err() {
-                        return;
-                    }
+                    let mut stream = connect_from(from, http).await;
+                    let _ = stream.write_all(submit(&format!("bad{number}")).as_bytes()).await;
                 }
             })
         })
         .collect();
     // Until the flood has used up what it can: each address has had many keys by then.
-    while sent.load(Ordering::Relaxed) < 10 * FLOOD_CLIENTS {
+    while sent.load(Ordering::Relaxed) < FLOOD_KEYS / 2 * FLOOD_CLIENTS {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let honest = (0..HONEST_CLIENTS).map(|client| {
