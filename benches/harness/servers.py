@@ -238,6 +238,10 @@ def capgate_kind(name: str, description: str, program: Path, **settings: str) ->
             # Effectively unlimited, like the upstream of the benchmark; the peers have no such limit.
             "CAPGATE_UPSTREAM_REQUESTS_PER_10S": "10000000",
             "CAPGATE_SERVER_CONNECTIONS_MAX": "20000",
+            # All clients have one address. Its requests are still counted, so that the cost is measured.
+            "CAPGATE_LIMITS_ADDRESS_CONNECTIONS_MAX": "20000",
+            "CAPGATE_LIMITS_ADDRESS_REQUESTS_PER_SECOND": "1000000",
+            "CAPGATE_LIMITS_ADDRESS_REQUESTS_BURST": "1000000",
             **{f"CAPGATE_{key.upper()}": value for key, value in settings.items()},
         }
         return [str(program), "run"], environment
