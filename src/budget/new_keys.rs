@@ -394,6 +394,7 @@ mod tests {
         Account::new(name).expect("a key")
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as an attempt contains it")]
     fn address(number: u64) -> Option<ClientNetwork> {
         let [.., high, low] = number.to_be_bytes();
         Some(ClientNetwork::from(core::net::IpAddr::from([10, 0, high, low])))

@@ -177,6 +177,7 @@ impl Strangers {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the methods take it")]
     fn client(last: u8) -> Option<ClientNetwork> {
         Some(ClientNetwork::from(core::net::IpAddr::from([192, 0, 2, last])))
     }

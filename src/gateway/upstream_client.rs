@@ -106,7 +106,9 @@ impl UpstreamClient {
         let permit = match self.budget.try_acquire(class, accepted, self.clock.now()) {
             Ok(permit) => permit,
             Err(denied) => {
-                slot.iter_mut().for_each(|slot| slot.set_end(CallEnd::Unknown));
+                if let Some(slot) = &mut slot {
+                    slot.set_end(CallEnd::Unknown);
+                }
                 self.metrics.count_not_sent(class, NotSentReason::Budget(denied));
                 return Err(Failure::NotSent);
             }
@@ -142,7 +144,9 @@ impl UpstreamClient {
             Err(error) if !error.sent => CallEnd::Unknown,
             Ok(_) | Err(_) => CallEnd::Refused,
         };
-        slot.iter_mut().for_each(|slot| slot.set_end(end));
+        if let Some(slot) = &mut slot {
+            slot.set_end(end);
+        }
         result
     }
 }

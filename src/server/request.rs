@@ -151,7 +151,7 @@ pub(super) fn to_inbound(session: &ServerSession) -> Inbound {
 
 /// Returns the client that a trusted proxy names in the header of a session.
 pub(super) fn forwarded(session: &ServerSession, proxies: &TrustedProxies) -> Option<SocketAddr> {
-    proxies.client(session.req_header().headers.get_all("x-forwarded-for").iter().map(|value| value.as_bytes()))
+    proxies.client(session.req_header().headers.get_all("x-forwarded-for").iter().map(AsRef::as_ref))
 }
 
 /// Builds a request of an unknown client from its parts. Splits the target into path and query.
