@@ -49,6 +49,9 @@ const RETURN_MS: u64 = 1_000;
 const SAME_KEY_WAIT_MS: u64 = 1_000;
 /// Longest time until waiting calls are looked at again, in milliseconds, because refusals of an address may be old enough.
 const RECHECK_MS: u64 = 1_000;
+/// New keys of an address lately up to which half of the reserve is open to it, so that many addresses with more keys do not
+/// make it wait for a slot to refill.
+const FEW_NEW_KEYS: u32 = 2;
 /// Most calls that wait. Each may hold the body of a submit.
 const WAITING_MAX: usize = 512;
 /// Most calls of one suspect address that wait, once the upstream has refused its keys.
@@ -323,6 +326,7 @@ impl<W> NewKeys<W> {
         const ROUNDING: f64 = 1e-6;
         let reserve = match (place.standing, place.is_new) {
             (Standing::Proven, _) | (Standing::Ordinary, false) => 0.0,
+            (Standing::Ordinary, true) if place.new_keys <= FEW_NEW_KEYS => (self.reserve / 2.0).floor(),
             (Standing::Ordinary, true) => self.reserve,
             (Standing::Suspect, _) => self.reserve + self.suspect_reserve,
         };

@@ -100,11 +100,12 @@ impl Strangers {
         }
     }
 
-    /// Returns the number of new keys of an address lately.
+    /// Returns the number of new keys of an address lately. Clients without an address of their own count as one with several.
     pub(super) fn new_keys(&self, client: Option<ClientNetwork>, now: Moment) -> u32 {
-        let record = client.and_then(|client| self.records.get(&client));
+        const UNKNOWN: u32 = 3;
+        let Some(client) = client else { return UNKNOWN };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by add_key")]
-        record.map_or(0, |record| record.new_keys(now).ceil() as u32)
+        self.records.get(&client).map_or(0, |record| record.new_keys(now).ceil() as u32)
     }
 
     /// Counts a key of an address that was never seen before.
