@@ -100,7 +100,8 @@ impl Strangers {
         }
     }
 
-    /// Returns the number of new keys of an address lately. Clients without an address of their own count as one with several.
+    /// Returns the number of new keys of an address lately. Clients without an address of their own count as one with
+    /// several.
     pub(super) fn new_keys(&self, client: Option<ClientNetwork>, now: Moment) -> u32 {
         const UNKNOWN: u32 = 3;
         let Some(client) = client else { return UNKNOWN };
