@@ -182,6 +182,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Returns the approximate heap size, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.fields.iter().map(|(_, value)| value.size_bytes() + size_of::<Value>()).sum()
+    }
+
     /// Replaces the legacy id of an earlier task by what `native` returns for it. Omits the field if that is `None`.
     pub fn resolve_previous(&mut self, native: impl Fn(LegacyId) -> Option<Value>) {
         let method = self.method;

@@ -27,6 +27,7 @@ pub mod gateway;
 pub mod http;
 pub mod ledger;
 pub mod legacy;
+pub mod memory;
 pub mod methods;
 pub mod native;
 pub mod process;

@@ -4,6 +4,12 @@ use std::process::ExitCode;
 
 use capgate::cli::Arguments;
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
+
+/// Returns memory to the system after a wave of requests, which glibc's allocator does not
+/// (`docs/decisions/0011-memory.md`).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -98,6 +98,7 @@ pub fn serve(
 fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
     let limits = fit_to_open_files(config.connection_limits());
     let mut server = Server::new(config.server_options(), Connections::register(limits, registry));
+    server.register_memory(registry);
     let url = match config.upstream_url() {
         Some(url) => url,
         None => embed_sandbox(config, &mut server)?,

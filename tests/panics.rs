@@ -6,6 +6,7 @@ use std::time::Duration;
 use capgate::apps::admin::AdminApp;
 use capgate::config::Config;
 use capgate::http::{Inbound, Step};
+use capgate::memory::MemoryCharge;
 use capgate::server::connections::Connections;
 use capgate::server::handler::{Handler, Rejection, Response};
 use capgate::server::lifecycle::{Audience, Server};
@@ -34,7 +35,7 @@ impl Handler for PanickingApp {
         Step::Pending(())
     }
 
-    async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+    async fn respond(&self, request: Inbound, (): (), _charge: MemoryCharge) -> Response<()> {
         tokio::task::yield_now().await;
         assert!(request.path != "/later", "{SECRET}");
         if request.path == "/task" {

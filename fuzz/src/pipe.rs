@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use capgate::http::{Inbound, Step, Verb};
+use capgate::memory::MemoryCharge;
 use capgate::server::handler::{AccessRecord, Handler, RefusedRequest, Rejection, Response};
 use capgate::server::options::Options;
 use capgate::server::pipe::{PipeServer, Protocol};
@@ -106,7 +107,7 @@ impl Handler for EchoHandler {
         if request.path.contains("later") { Step::Pending(()) } else { Step::Ready(echo(request)) }
     }
 
-    async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+    async fn respond(&self, request: Inbound, (): (), _charge: MemoryCharge) -> Response<()> {
         sleep(Duration::from_millis(1)).await;
         echo(&request)
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::http::{Inbound, Step, Verb};
+use crate::memory::MemoryCharge;
 use crate::server::handler::{Handler, Rejection, Response};
 use crate::telemetry::metrics::MetricsRegistry;
 
@@ -50,7 +51,7 @@ impl Handler for AdminApp {
         Step::Ready(self.respond_to(request))
     }
 
-    async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+    async fn respond(&self, request: Inbound, (): (), _charge: MemoryCharge) -> Response<()> {
         self.respond_to(&request)
     }
 

@@ -11,6 +11,7 @@ use crate::gateway::{Gateway, PendingRequest};
 use crate::http::{Inbound, Step, Verb};
 use crate::ledger::PollSource;
 use crate::legacy::{Reply, Script};
+use crate::memory::MemoryCharge;
 use crate::server::handler::{
     AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response, TARGET_BYTES_MAX,
 };
@@ -64,9 +65,14 @@ impl Handler for LegacyApp {
         }
     }
 
-    async fn respond(&self, request: Inbound, pending: PendingRequest) -> Response<RequestLabels> {
+    async fn respond(
+        &self,
+        request: Inbound,
+        pending: PendingRequest,
+        charge: MemoryCharge,
+    ) -> Response<RequestLabels> {
         drop(request);
-        to_response(self.gateway.answer(pending).await)
+        to_response(self.gateway.answer(pending, charge).await)
     }
 
     fn reject(&self, request: &Inbound, why: Rejection) -> Response<RequestLabels> {

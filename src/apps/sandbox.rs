@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
 use crate::http::{Inbound, Step, Verb};
+use crate::memory::MemoryCharge;
 use crate::sandbox::Sandbox;
 use crate::server::handler::{Handler, Rejection, Response};
 
@@ -89,7 +90,7 @@ impl Handler for SandboxApp {
         Step::Pending(())
     }
 
-    async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+    async fn respond(&self, request: Inbound, (): (), _charge: MemoryCharge) -> Response<()> {
         match (request.verb, request.path.as_str()) {
             (Verb::Get, "/sandbox/counters") => json(200, self.counters().to_string()),
             (Verb::Post, "/sandbox/reset") => {
@@ -138,7 +139,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_whose_client_leaves_is_no_longer_in_flight() {
         let app = app();
-        let call = || app.respond(request("/getBalance"), ());
+        let call = || app.respond(request("/getBalance"), (), MemoryCharge::unlimited());
         for _ in 0..3 {
             let left = tokio::time::timeout(Duration::from_millis(1), call()).await;
             assert!(left.is_err());

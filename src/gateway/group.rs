@@ -7,12 +7,18 @@ use super::operations::{Operations, join_all};
 use super::upstream_client::Caller;
 use crate::domain::{Account, Failure, LegacyId, Outcome, Solved, Task};
 use crate::ledger::{PollReply, PollResult, PollSource};
+use crate::memory::MemoryCharge;
 use crate::methods::Payload;
 
 impl Operations {
     /// Submits several tasks under one id. If only some are refused, the client gets its id and its polls return the
     /// refusal, because the other tasks are already paid for.
-    pub(super) async fn submit_group(&self, caller: Caller<'_>, tasks: Vec<Task>) -> Result<LegacyId, Failure> {
+    pub(super) async fn submit_group(
+        &self,
+        caller: Caller<'_>,
+        tasks: Vec<Task>,
+        mut charge: MemoryCharge,
+    ) -> Result<LegacyId, Failure> {
         let Some(first) = tasks.first() else {
             return Err(Failure::MethodUnknown);
         };
@@ -24,7 +30,8 @@ impl Operations {
         }
         let creates = tasks.into_iter().zip(members.clone()).map(|(task, id)| {
             let (operations, account, client) = (self.clone(), caller.account.clone(), caller.client);
-            async move { operations.create(Caller { account: &account, client }, task, id).await }
+            let charge = charge.split(task.size_bytes());
+            async move { operations.create(Caller { account: &account, client }, task, id, charge).await }
         });
         let mut results = join_all(creates).await;
         if results.iter().all(Result::is_err) {

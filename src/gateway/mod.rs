@@ -34,6 +34,7 @@ use crate::domain::{Account, Failure, LegacyId, Op, OpResult, Task, Verdict};
 use crate::http::{ClientNetwork, Inbound, Step, Verb};
 use crate::ledger::{Ledger, PollReply, PollResult, PollSource};
 use crate::legacy::{self, Limits, Reply, Script, Style};
+use crate::memory::MemoryCharge;
 use crate::telemetry::metrics::MetricsRegistry;
 
 /// Options of the gateway. `conf/capgate.toml` contains the defaults and their reasons.
@@ -128,7 +129,7 @@ impl Gateway {
     pub async fn handle(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
         match self.try_answer(inbound) {
             Step::Ready(answer) => answer,
-            Step::Pending(request) => self.answer(request).await,
+            Step::Pending(request) => self.answer(request, MemoryCharge::unlimited()).await,
         }
     }
 
@@ -166,8 +167,9 @@ impl Gateway {
         Step::Pending(PendingRequest { script, style, account, client: inbound.client, work })
     }
 
-    /// Answers a request that [`Gateway::try_answer`] left pending.
-    pub async fn answer(&self, request: PendingRequest) -> (Reply, RequestLabels) {
+    /// Answers a request that [`Gateway::try_answer`] left pending. `charge` is for its body, of which nothing is left
+    /// but what was decoded.
+    pub async fn answer(&self, request: PendingRequest, charge: MemoryCharge) -> (Reply, RequestLabels) {
         let PendingRequest { script, style, account, client, work } = request;
         let caller = Caller { account: &account, client };
         let operations = &self.operations;
@@ -179,7 +181,7 @@ impl Gateway {
             Work::Poll(id) => self.count_poll(operations.poll_unanswered(&account, id).await),
             Work::PollGroup(members) => self.count_poll(operations.poll_group(&account, &members).await),
             Work::PollMany(ids) => (Ok(self.count_polls(operations.poll_many(&account, ids).await)), None),
-            Work::Submit(tasks) => (operations.submit(caller, tasks).await.map(OpResult::Submitted), None),
+            Work::Submit(tasks) => (operations.submit(caller, tasks, charge).await.map(OpResult::Submitted), None),
             Work::Report(id, verdict) => {
                 (operations.report(caller, id, verdict).await.map(|()| OpResult::Reported), None)
             }

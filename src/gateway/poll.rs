@@ -37,25 +37,34 @@ impl Operations {
     }
 
     /// Polls several ids at once; a malformed id keeps its place in the list. The time is that of the slowest poll, not
-    /// the sum.
+    /// the sum. Only polls that have to wait get a task: a hundred ids would cost a hundred kilobytes.
     pub(super) async fn poll_many(
         &self,
         account: &Account,
         ids: Vec<Result<LegacyId, Failure>>,
     ) -> Vec<(PollResult, Option<PollSource>)> {
-        let polls = ids.into_iter().map(|id| {
-            let (operations, account) = (self.clone(), account.clone());
-            async move {
-                match id {
-                    Ok(id) => {
-                        let (result, source) = operations.poll(&account, id).await;
-                        (result, Some(source))
-                    }
-                    Err(failure) => (Err(failure), None),
+        let mut unanswered = Vec::new();
+        let mut polled = Vec::with_capacity(ids.len());
+        for (at, id) in ids.into_iter().enumerate() {
+            polled.push(match id.map(|id| (id, self.ledger.try_answer(account, id))) {
+                Ok((_, Some(PollReply::Answer(result, source)))) => (result, Some(source)),
+                Ok((id, Some(PollReply::Group(_)) | None)) => {
+                    unanswered.push((at, id));
+                    (Ok(Outcome::NotReady), None)
                 }
-            }
+                Err(failure) => (Err(failure), None),
+            });
+        }
+        let polls = unanswered.into_iter().map(|(at, id)| {
+            let (operations, account) = (self.clone(), account.clone());
+            async move { (at, operations.poll(&account, id).await) }
         });
-        join_all(polls).await
+        for (at, (result, source)) in join_all(polls).await {
+            if let Some(slot) = polled.get_mut(at) {
+                *slot = (result, Some(source));
+            }
+        }
+        polled
     }
 
     /// Fetches the result of a task from the upstream: the work of one flight. The future borrows nothing, because

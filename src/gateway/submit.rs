@@ -8,27 +8,34 @@ use tracing::Instrument;
 use super::operations::Operations;
 use super::upstream_client::Caller;
 use crate::domain::{CreatedTask, Failure, LegacyId, Outcome, Task};
+use crate::memory::MemoryCharge;
 use crate::native::{answer, call};
 
 impl Operations {
     /// Submits one task, or several under one id.
-    pub(super) async fn submit(&self, caller: Caller<'_>, mut tasks: Vec<Task>) -> Result<LegacyId, Failure> {
+    /// `charge` is for the body that the tasks were decoded from; from now on it is for the calls.
+    pub(super) async fn submit(
+        &self,
+        caller: Caller<'_>,
+        mut tasks: Vec<Task>,
+        charge: MemoryCharge,
+    ) -> Result<LegacyId, Failure> {
         match (tasks.pop(), tasks.is_empty()) {
             (None, _) => Err(Failure::MethodUnknown),
-            (Some(task), true) => self.submit_one(caller, task).await,
+            (Some(task), true) => self.submit_one(caller, task, charge).await,
             (Some(last), false) => {
                 tasks.push(last);
-                self.submit_group(caller, tasks).await
+                self.submit_group(caller, tasks, charge).await
             }
         }
     }
 
-    async fn submit_one(&self, caller: Caller<'_>, task: Task) -> Result<LegacyId, Failure> {
+    async fn submit_one(&self, caller: Caller<'_>, task: Task, charge: MemoryCharge) -> Result<LegacyId, Failure> {
         let id = self.ledger.open(caller.account, task.method)?;
         if let Some(pingback) = &task.pingback {
             self.ledger.set_pingback(id, pingback.clone());
         }
-        match self.create(caller, task, id).await {
+        match self.create(caller, task, id, charge).await {
             Ok(()) => Ok(id),
             Err(refusal) => {
                 // No client knows the id.
@@ -40,17 +47,30 @@ impl Operations {
 
     /// Sends the submit of a task that has a record, and settles or binds the record by the answer. The call runs in
     /// its own task: neither a disconnected client nor `submit_wait` cancels it, and a late answer still finds the
-    /// record.
-    pub(super) async fn create(&self, caller: Caller<'_>, mut task: Task, id: LegacyId) -> Result<(), Failure> {
+    /// record. The call is charged until the upstream has read it.
+    pub(super) async fn create(
+        &self,
+        caller: Caller<'_>,
+        mut task: Task,
+        id: LegacyId,
+        mut charge: MemoryCharge,
+    ) -> Result<(), Failure> {
         let Caller { account, client } = caller;
         let (result_tx, result_rx) = oneshot::channel();
         task.resolve_previous(|previous| self.ledger.native_id(account, previous).as_ref().map(call::id_to_value));
-        let call = call::create_task(account, &task);
+        let draft = call::draft_create_task(account, &task);
+        if !charge.try_grow_to(task.size_bytes() + draft.size_bytes()) {
+            self.ledger.settle(id, None, &Outcome::Failed(to_final(Failure::NotSent)));
+            return Err(Failure::NotSent);
+        }
+        let mut call = draft.encode();
         let (upstream, ledger, account) = (Arc::clone(&self.upstream), self.ledger.clone(), account.clone());
         let span = tracing::info_span!("submit", task = id.0, method = task.method.name);
         // The call holds all that it needs of the task, which may be a large image.
         let method = task.method;
         drop(task);
+        charge.shrink_to(call.body.len());
+        call.body = charge.attach_to(call.body);
         let creating = async move {
             let caller = Caller { account: &account, client };
             let accepted = upstream.call(caller, call, |answer| answer::parse_created_task(answer, method)).await;

@@ -1,8 +1,9 @@
 //! Builds the calls to the upstream. The only file that writes a raw key into a request.
 
 use bytes::Bytes;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use super::draft::{self, Draft};
 use crate::domain::{Account, NativeId, Task, TaskRef, Verdict};
 use crate::methods::Value;
 
@@ -64,34 +65,55 @@ impl std::fmt::Debug for Call {
 
 impl Call {
     fn new(endpoint: Endpoint, body: &Json) -> Self {
-        // Exact in size, because the call of an image is large and in memory until the upstream answers.
-        Self { endpoint, body: Bytes::from(body.to_string().into_boxed_str().into_boxed_bytes()) }
+        Self { endpoint, body: Bytes::from(body.to_string()) }
     }
 }
 
 /// Builds `createTask`: the row's type, then its fields in the order of the row.
 pub fn create_task(account: &Account, task: &Task) -> Call {
+    draft_create_task(account, task).encode()
+}
+
+/// A `createTask` call before it is encoded. Borrows the task, whose image may be large.
+#[derive(Debug)]
+pub struct DraftCall<'t> {
+    body: Draft<'t>,
+    size_bytes: usize,
+}
+
+impl DraftCall<'_> {
+    /// Returns the size of the encoded call.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Encodes the call into a buffer of its exact size.
+    pub fn encode(&self) -> Call {
+        let mut text = String::with_capacity(self.size_bytes);
+        self.body.write(&mut |part| text.push_str(part));
+        Call { endpoint: Endpoint::CreateTask, body: Bytes::from(text) }
+    }
+}
+
+/// Drafts `createTask`, as [`create_task`].
+pub fn draft_create_task<'t>(account: &'t Account, task: &'t Task) -> DraftCall<'t> {
     let names = &task.method.task_type;
     let proxied = task.proxy.as_ref().and(names.proxied);
     let name = proxied.or(names.proxyless).or(names.proxied).unwrap_or_default();
-    let mut fields = Map::new();
-    fields.insert("type".to_owned(), name.into());
+    let mut fields = vec![("type", Draft::Text(name))];
     for (path, value) in &task.fields {
-        insert(&mut fields, path, to_json(value));
+        draft::insert(&mut fields, path, Draft::Value(value));
     }
     if let (Some(_), Some(proxy)) = (proxied, &task.proxy) {
-        fields.insert("proxy".to_owned(), proxy.as_str().into());
+        draft::insert(&mut fields, "proxy", Draft::Text(proxy));
     }
-    let mut body = Map::new();
-    body.insert("clientKey".to_owned(), account.reveal().into());
-    body.insert("task".to_owned(), fields.into());
+    let mut body = vec![("clientKey", Draft::Text(account.reveal())), ("task", Draft::Record(fields))];
     let routing = [("selectionMode", &task.routing.selection_mode), ("provider", &task.routing.provider)];
-    for (name, text) in routing {
-        if let Some(text) = text {
-            body.insert(name.to_owned(), text.as_str().into());
-        }
-    }
-    Call::new(Endpoint::CreateTask, &Json::Object(body))
+    body.extend(routing.into_iter().filter_map(|(name, text)| Some((name, Draft::Text(text.as_deref()?)))));
+    let body = Draft::Record(body);
+    let mut size_bytes = 0;
+    body.write(&mut |part| size_bytes += part.len());
+    DraftCall { body, size_bytes }
 }
 
 /// Builds `getTaskResult`.
@@ -128,32 +150,8 @@ pub fn id_to_value(native: &NativeId) -> Value {
 }
 
 fn id_to_json(native: &NativeId) -> Json {
-    to_json(&id_to_value(native))
-}
-
-/// Inserts a value at a dotted path. Creates the records on the path.
-fn insert(fields: &mut Map<String, Json>, path: &str, value: Json) {
-    match path.split_once('.') {
-        None => {
-            fields.insert(path.to_owned(), value);
-        }
-        Some((record, rest)) => {
-            let inner = fields.entry(record).or_insert_with(|| Json::Object(Map::new()));
-            if let Json::Object(inner) = inner {
-                insert(inner, rest, value);
-            }
-        }
-    }
-}
-
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Flag(flag) => Json::Bool(*flag),
-        // Decoding has checked the digits. A text that is not a number is sent as a text.
-        Value::Number(digits) => serde_json::from_str(digits).unwrap_or_else(|_| digits.as_str().into()),
-        Value::Text(text) => text.as_str().into(),
-        Value::List(items) => items.iter().map(to_json).collect(),
-        Value::Record(members) => members.iter().map(|(name, value)| (name.clone(), to_json(value))).collect(),
+    match native.as_number() {
+        Some(number) => number.into(),
+        None => native.to_string().into(),
     }
 }

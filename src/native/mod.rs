@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod call;
 mod codes;
+mod draft;
 mod rate;
 
 pub use answer::Answer;

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::handler::{Handler, Rejection, Response};
-use super::memory::MemoryBudget;
 use super::options::Options;
 use crate::http::{Inbound, Step};
+use crate::memory::{MemoryBudget, MemoryCharge};
 use crate::process::panics::catch_unwind;
 
 /// A handler with the options of its listener.
@@ -41,10 +41,15 @@ impl<H: Handler> App<H> {
         step.unwrap_or_else(|_| Step::Ready(self.handler.reject(request, Rejection::Panicked)))
     }
 
-    /// Answers a request that is pending.
-    pub(super) async fn respond(&self, request: Inbound, pending: H::Pending) -> Response<H::Labels> {
+    /// Answers a request that is pending. `charge` is for its body.
+    pub(super) async fn respond(
+        &self,
+        request: Inbound,
+        pending: H::Pending,
+        charge: MemoryCharge,
+    ) -> Response<H::Labels> {
         let without_body = Inbound { body: Bytes::new(), ..request.clone() };
-        match catch_unwind(self.handler.respond(request, pending).as_mut()).await {
+        match catch_unwind(self.handler.respond(request, pending, charge).as_mut()).await {
             Some(response) => response,
             None => self.handler.reject(&without_body, Rejection::Panicked),
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::options::{ConnectionLimits, RequestRate};
 use crate::http::ClientNetwork;
+use crate::memory::{MemoryBudget, MemoryCharge};
 
 /// The client of a connection or of a request.
 #[derive(Clone, Debug)]
@@ -26,6 +27,16 @@ impl Client {
         (!self.is_exempt).then(|| ClientNetwork::from(self.address.ip()))
     }
 
+    /// Starts an account of zero bytes for one request.
+    pub(super) fn memory_account(&self, memory: &Arc<MemoryBudget>) -> MemoryCharge {
+        memory.account(&self.usage.bytes, self.is_exempt)
+    }
+
+    /// Makes this client pay for a charge from now on.
+    pub(super) fn charge(&self, charge: &mut MemoryCharge) {
+        charge.set_address(&self.usage.bytes, self.is_exempt);
+    }
+
     /// Counts a request. Returns `false` if the client has sent too many.
     pub(super) fn try_request(&self, now: Instant) -> bool {
         self.is_exempt || self.usage.requests.as_ref().is_none_or(|requests| requests.try_request(now))
@@ -38,8 +49,8 @@ pub(super) struct AddressUsage {
     pub(super) connections: AtomicUsize,
     /// One permit for each TLS handshake that may be in progress.
     pub(super) handshakes: Semaphore,
-    /// Bytes charged for its requests; see [`super::memory`].
-    pub(super) bytes: AtomicUsize,
+    /// Bytes charged for its requests; see [`crate::memory`].
+    pub(super) bytes: Arc<AtomicUsize>,
     requests: Option<RequestMeter>,
 }
 
@@ -49,7 +60,7 @@ impl AddressUsage {
         Self {
             connections: AtomicUsize::new(0),
             handshakes: Semaphore::new(limits.address_handshakes_max.min(Semaphore::MAX_PERMITS)),
-            bytes: AtomicUsize::new(0),
+            bytes: Arc::default(),
             requests: limits.address_requests.map(|rate| RequestMeter::new(rate, start)),
         }
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::http::{Inbound, Step, Verb, Version};
+use crate::memory::MemoryCharge;
 
 /// An application that answers requests.
 #[async_trait]
@@ -22,8 +23,9 @@ pub trait Handler: Send + Sync + 'static {
     fn try_respond(&self, request: &Inbound) -> Step<Response<Self::Labels>, Self::Pending>;
 
     /// Answers a request that [`Handler::try_respond`] left pending. An application that has decoded the body drops the
-    /// request before it waits, because a body may be large.
-    async fn respond(&self, request: Inbound, pending: Self::Pending) -> Response<Self::Labels>;
+    /// request before it waits, because a body may be large. `charge` is for the body; it may pass to what was decoded
+    /// from it.
+    async fn respond(&self, request: Inbound, pending: Self::Pending, charge: MemoryCharge) -> Response<Self::Labels>;
 
     /// Answers a request that cannot be served. The body of `request` may be empty.
     fn reject(&self, request: &Inbound, why: Rejection) -> Response<Self::Labels>;

@@ -13,9 +13,11 @@ use tokio::time::{sleep, timeout};
 
 use super::app::App;
 use super::connections::ConnectionGuard;
-use super::handler::{Handler, RefusalReason};
+use super::frame_meter::MeteredStream;
+use super::handler::{Handler, RefusalReason, RefusedRequest};
 use super::request::forwarded;
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
+use crate::http::Version;
 
 /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,6 +28,16 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// Most streams of one connection at once.
 const STREAMS_MAX: u32 = 32;
 
+/// Memory of a connection without its streams: buffers of the h2 crate, and the table of header compression.
+const CONNECTION_BYTES: usize = 40 * 1024;
+
+/// Memory of a stream without its header and bodies: the task that serves it, the response's header, and the stream's
+/// share of the connection's tables.
+const STREAM_BYTES: usize = 12 * 1024;
+
+/// Most resets that a client provokes before its connection is closed. A well-behaved client provokes none.
+const PROVOKED_RESETS_MAX: usize = 32;
+
 /// Most malformed streams before a connection is closed. A well-behaved client sends none.
 const MALFORMED_MAX: usize = 32;
 
@@ -34,6 +46,8 @@ fn options() -> H2Options {
     let mut options = default_h2_options();
     options.max_header_list_size(HEADER_LIST_BYTES_MAX);
     options.max_concurrent_streams(STREAMS_MAX);
+    // Resets that a client provokes by invalid frames (CVE-2025-8671).
+    options.max_local_error_reset_streams(Some(PROVOKED_RESETS_MAX));
     // The default of the h2 crate, stated because it limits what one connection can make the process hold.
     options.max_send_buffer_size(400 * 1024);
     options
@@ -52,6 +66,13 @@ pub(super) async fn serve<H: Handler>(
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
+    let mut charge = guard.client().memory_account(&app.memory);
+    if !charge.try_grow(CONNECTION_BYTES) {
+        let peer = Some(guard.client().address);
+        let why = RefusalReason::Overloaded;
+        return app.handler.on_refused(RefusedRequest { peer, version: Version::Http2, why });
+    }
+    let stream: Stream = Box::new(MeteredStream::new(stream, PREFACE.len()));
     let handshake = handshake(stream, Some(options()));
     let Ok(Ok(mut connection)) = timeout(app.options.header_timeout, handshake).await else {
         return;
@@ -71,7 +92,7 @@ pub(super) async fn serve<H: Handler>(
                 Ok(Some(H2Accept::Session(session))) => {
                     let mut session = ServerSession::new_http2(session);
                     let client = guard.client_or(guard.proxies().and_then(|proxies| forwarded(&session, proxies)));
-                    let mut charge = app.memory.account(&client);
+                    let mut charge = client.memory_account(&app.memory);
                     let header_bytes = header_bytes(&session);
                     // Refused here and not in the stream's task, so that the header is freed before the next is decoded.
                     if !app.is_acceptable(&session) {
@@ -82,6 +103,8 @@ pub(super) async fn serve<H: Handler>(
                         let (app, shutdown) = (Arc::clone(app), shutdown.clone());
                         streams.spawn(async move { app.serve_http2(session, charge, client, &shutdown).await });
                     }
+                    // A client that opens many streams must not delay the other connections of this thread.
+                    tokio::task::yield_now().await;
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_MAX => malformed += 1,
                 Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,
@@ -95,11 +118,12 @@ pub(super) async fn serve<H: Handler>(
     while streams.join_next().await.is_some() {}
 }
 
-/// Returns the memory that a decoded header takes.
+/// Returns the memory that a stream with this header takes.
 fn header_bytes(session: &ServerSession) -> usize {
     /// An entry of the header map with its share of the index, rounded up.
     const ENTRY_BYTES: usize = 160;
     let header = session.req_header();
     let fields: usize = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    fields + header.raw_path().len() + ENTRY_BYTES * (header.headers.len() + 4)
+    // Twice, because the values are slices of the buffer into which the frames were read, and keep all of it.
+    STREAM_BYTES + 2 * (fields + header.raw_path().len()) + ENTRY_BYTES * (header.headers.len() + 4)
 }

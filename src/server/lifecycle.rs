@@ -18,10 +18,11 @@ use super::app::App;
 use super::connections::Connections;
 use super::handler::Handler;
 use super::listener::Listener;
-use super::memory::MemoryBudget;
 use super::options::{ConnectionLimits, Options};
+use crate::memory::MemoryBudget;
 use crate::process::ShutdownSignals;
 use crate::process::panics::keep_running;
+use crate::telemetry::metrics::MetricsRegistry;
 
 /// Why the process cannot serve.
 #[derive(Debug)]
@@ -87,6 +88,16 @@ impl Server {
             connections,
             accepting: Vec::new(),
         }
+    }
+
+    /// Makes the memory of strangers visible in metrics.
+    pub fn register_memory(&self, registry: &MetricsRegistry) {
+        let memory = Arc::clone(&self.memory);
+        registry.gauge(
+            "capgate_memory_charged_bytes",
+            "Memory charged to clients: unfinished headers, bodies, HTTP/2 streams, unsent calls and responses.",
+            move || memory.used(),
+        );
     }
 
     /// Returns a flag that is true until the process drains.

@@ -39,7 +39,7 @@ impl<H: Handler> Listener<H> {
     ) -> Option<Stream> {
         let options = &self.0.options;
         let mut buffer = BytesMut::new();
-        let mut charge = self.0.memory.account(guard.client());
+        let mut charge = guard.client().memory_account(&self.0.memory);
         let (mut request_timeout, mut is_new) = (options.header_timeout, true);
         loop {
             let next =
@@ -53,7 +53,7 @@ impl<H: Handler> Listener<H> {
                     let session = self.0.serve_http1(stream, buffer, &mut charge, guard, shutdown);
                     (stream, buffer) = Box::pin(session).await?;
                     charge.release();
-                    charge.set_client(guard.client());
+                    guard.client().charge(&mut charge);
                 }
             }
             (request_timeout, is_new) = (options.idle_timeout, false);
@@ -85,6 +85,7 @@ mod tests {
     use super::corpus::{Case, Expected, cases};
     use super::*;
     use crate::http::{Inbound, Step, Verb};
+    use crate::memory::MemoryCharge;
     use crate::server::handler::{Rejection, Response};
     use crate::server::options::Options;
     use crate::server::pipe::{PipeServer, Protocol};
@@ -126,7 +127,7 @@ mod tests {
             Step::Ready(Self::echo(request, ""))
         }
 
-        async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+        async fn respond(&self, request: Inbound, (): (), _charge: MemoryCharge) -> Response<()> {
             Self::echo(&request, "")
         }
 

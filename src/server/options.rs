@@ -12,7 +12,7 @@ use super::trusted_proxies::TrustedProxies;
 pub struct Options {
     /// Most bytes of a body.
     pub body_bytes_max: usize,
-    /// Most bytes of unfinished headers, bodies and streams in memory, over all listeners.
+    /// Most bytes that clients make the process hold, over all listeners; see [`crate::memory`].
     pub bodies_bytes_max: usize,
     /// The same for one client address.
     pub address_bytes_max: usize,

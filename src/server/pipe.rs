@@ -15,8 +15,8 @@ use super::connections::Connections;
 use super::handler::Handler;
 use super::http2;
 use super::listener::Listener;
-use super::memory::MemoryBudget;
 use super::options::{ConnectionLimits, Options};
+use crate::memory::MemoryBudget;
 
 /// A server without listeners.
 pub struct PipeServer<H> {
@@ -61,7 +61,7 @@ impl<H: Handler> PipeServer<H> {
         match protocol {
             Protocol::Http1 => self.listener.serve(stream, &guard, &shutdown).await,
             Protocol::Http1Session => {
-                let mut charge = app.memory.account(guard.client());
+                let mut charge = guard.client().memory_account(&app.memory);
                 let mut connection: Option<(Stream, _)> = Some((stream, BytesMut::new()));
                 while let Some((mut stream, mut buffer)) = connection {
                     // The fast path hands over complete headers.
@@ -74,7 +74,7 @@ impl<H: Handler> PipeServer<H> {
                     }
                     connection = app.serve_http1(stream, buffer, &mut charge, &guard, &shutdown).await;
                     charge.release();
-                    charge.set_client(guard.client());
+                    guard.client().charge(&mut charge);
                 }
             }
             Protocol::Http2 => http2::serve(app, stream, &guard, &shutdown).await,

@@ -17,10 +17,11 @@ use super::chunked::{ChunkCheck, ChunkedStream, MalformedChunk};
 use super::client::Client;
 use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response};
-use super::memory::MemoryCharge;
+use super::http1::FREE_RESPONSE_BYTES;
 use super::request::{RawHeader, forwarded, is_acceptable, to_inbound, to_version};
 use super::shutdown::with_shutdown_grace;
 use crate::http::{Inbound, Step, Verb, Version};
+use crate::memory::MemoryCharge;
 
 /// How long a body that is not used is read and discarded, so that a client that writes before it reads can see the
 /// response.
@@ -54,7 +55,7 @@ impl<H: Handler> App<H> {
             self.refuse(&mut session, &client, RefusalReason::Malformed).await;
             return None;
         }
-        charge.set_client(&client);
+        client.charge(charge);
         let session = self.serve_session(session, charge, &client, shutdown).await?;
         let reusable = timeout(self.options.write_timeout, session.finish()).await.ok()?.ok()??;
         let (stream, buffer) = reusable.into_parts();
@@ -165,7 +166,7 @@ impl<H: Handler> App<H> {
                 request.body = body;
                 match self.try_respond(&request, client, started) {
                     Step::Ready(response) => response,
-                    Step::Pending(pending) => self.respond(request, pending).await,
+                    Step::Pending(pending) => self.respond(request, pending, charge.split(bytes_in)).await,
                 }
             }
             Err(error) => {
@@ -190,6 +191,12 @@ impl<H: Handler> App<H> {
             bytes_out: response.body.len(),
             duration: started.elapsed(),
         };
+        let is_free = response.body.len() <= FREE_RESPONSE_BYTES && !session.is_http2();
+        if !is_free && !charge.try_grow(response.body.len()) {
+            let why = RefusalReason::Overloaded;
+            self.handler.on_refused(RefusedRequest { peer: record.peer, version: record.version, why });
+            return Err(pingora::Error::explain(pingora::ErrorType::InternalError, "no memory for the response"));
+        }
         let written = self.write_in_time(write(session, response, verb)).await;
         self.handler.on_complete(record);
         written?;

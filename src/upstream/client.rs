@@ -126,11 +126,11 @@ impl Upstream for NativeUpstream {
                 Endpoint::CreateTask => client.options.submit_timeout,
                 Endpoint::GetTaskResult | Endpoint::GetBalance | Endpoint::FeedbackTask => client.options.poll_timeout,
             };
-            let sent = AtomicBool::new(false);
-            let result = tokio::time::timeout(deadline, client.send(&call, &sent)).await;
+            let (endpoint, sent) = (call.endpoint, AtomicBool::new(false));
+            let result = tokio::time::timeout(deadline, client.send(call, &sent)).await;
             result.unwrap_or(Err(ErrorKind::Timeout)).map_err(|kind| {
                 let (cause, sent) = (kind.label(), sent.into_inner());
-                tracing::warn!(endpoint = call.endpoint.label(), what = cause, sent, "upstream call failed");
+                tracing::warn!(endpoint = endpoint.label(), what = cause, sent, "upstream call failed");
                 SendError { sent, cause }
             })
         })
@@ -139,16 +139,19 @@ impl Upstream for NativeUpstream {
 
 impl Client {
     /// Sends a call and repeats it if that is allowed. Sets `sent` before the first byte is written.
-    async fn send(self: &Arc<Self>, call: &Call, sent: &AtomicBool) -> Result<Answer, ErrorKind> {
-        let request = self.request(call)?;
+    async fn send(self: &Arc<Self>, call: Call, sent: &AtomicBool) -> Result<Answer, ErrorKind> {
+        let request = self.request(&call)?;
         let is_idempotent = call.endpoint.is_idempotent();
+        let mut body = call.body;
         self.retries.lock().count_call(self.clock.now());
         let mut may_repeat = is_idempotent;
         loop {
             let (mut connection, lease) = self.connect(is_idempotent && self.options.health_check.is_none()).await?;
             // Even a failed write may have reached the upstream.
             sent.store(true, Ordering::Relaxed);
-            match self.exchange(&mut connection.session, request.clone(), call.body.clone()).await {
+            // A call that cannot be repeated is not needed once it is written: its image may be large, and the answer late.
+            let body = if may_repeat { body.clone() } else { std::mem::take(&mut body) };
+            match self.exchange(&mut connection.session, request.clone(), body).await {
                 Ok(answer) => {
                     lease.end(Verdict::Answered);
                     self.release(connection).await;

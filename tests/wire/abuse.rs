@@ -163,6 +163,8 @@ async fn images_in_flight_do_not_pile_up_copies() {
         calls.push(upstream.next_call().await);
     }
     let grown = process.resident_bytes().saturating_sub(before);
+    // A submit is never sent twice, so nothing of it is kept once the upstream has read it.
+    process.wait_for_metric("capgate_memory_charged_bytes 0").await;
     // Resident memory includes what the allocator keeps of the decoding, which depends on how many decode at once. Held until
     // the answer, with its decoded copies, a body took 3.7 times its size.
     assert!(grown < total_bytes * 3, "{grown} bytes for {total_bytes}");
@@ -285,6 +287,28 @@ async fn http2_streams_and_headers_are_limited() {
     }
     assert!(is_served(&mut connect_from(2, process.http).await).await);
     drop((clients, held));
+    process.stop().await;
+}
+
+/// The h2 crate answers any number of pings, and reads from one connection for as long as they arrive.
+#[tokio::test]
+async fn http2_connections_that_only_send_control_frames_are_closed() {
+    let mut process = Process::start("run", &sandbox(&[])).await;
+    let frame = |kind: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("a short payload");
+        [&[0, 0, length, kind, 0, 0, 0, 0, stream][..], payload].concat()
+    };
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, b"")[..]].concat();
+    let mut honest = TcpStream::connect(process.http).await.expect("a connection");
+    honest.write_all(&[&preface[..], &frame(6, 0, b"12345678").repeat(900)].concat()).await.expect("written");
+    for flood in [frame(6, 0, b"12345678"), frame(4, 0, b""), frame(8, 0, b"\0\0\0\x01")] {
+        let mut stream = TcpStream::connect(process.http).await.expect("a connection");
+        stream.write_all(&[&preface[..], &flood.repeat(1_100)].concat()).await.expect("written");
+        // Ends with a reset if the gateway closes before it has read everything.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    process.wait_for_metric("capgate_connections 1").await;
+    drop(honest);
     process.stop().await;
 }
 

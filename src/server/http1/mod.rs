@@ -26,13 +26,15 @@ use self::parse::{Parsed, parse, target_start};
 use super::app::App;
 use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Response};
-use super::memory::MemoryCharge;
 use super::request::HEADER_BYTES_MAX;
 use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
 use crate::http::{Inbound, Step, Version};
+use crate::memory::MemoryCharge;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 4_096;
+/// Largest response that is not charged: every connection may have as much.
+pub(super) const FREE_RESPONSE_BYTES: usize = 4_096;
 /// Largest buffer that an idle connection keeps.
 const IDLE_BUFFER_BYTES_MAX: usize = 1_024;
 
@@ -117,11 +119,17 @@ pub(super) async fn serve<H: Handler>(
         let is_last = request.is_last || *shutdown.borrow();
         let response = match app.try_respond(&inbound, client, started) {
             Step::Ready(response) => response,
-            Step::Pending(pending) => app.respond(inbound, pending).await,
+            // The body is small and counts as part of the connection.
+            Step::Pending(pending) => app.respond(inbound, pending, charge.split(0)).await,
         };
         out.clear();
         encode(&response, is_last, &mut out);
         let answered = now();
+        if out.len() > FREE_RESPONSE_BYTES && !charge.try_grow(out.capacity() + response.body.len()) {
+            let why = RefusalReason::Overloaded;
+            app.handler.on_refused(RefusedRequest { peer: Some(client.address), version: Version::Http11, why });
+            return Next::Close;
+        }
         let written = write_all(stream, &out, app.options.write_timeout).await;
         app.handler.on_complete(AccessRecord {
             labels: response.labels,
@@ -241,10 +249,13 @@ mod tests {
 
         fn try_respond(&self, request: &Inbound) -> Step<Response<()>, ()> {
             assert_ne!(request.path, "/panic");
+            if request.path == "/large" {
+                return Step::Ready(Response { body: Bytes::from(vec![b'x'; 1 << 20]), ..ok(b"") });
+            }
             if request.path == "/now" { Step::Ready(ok(b"now")) } else { Step::Pending(()) }
         }
 
-        async fn respond(&self, request: Inbound, (): ()) -> Response<()> {
+        async fn respond(&self, request: Inbound, (): (), _charge: MemoryCharge) -> Response<()> {
             tokio::task::yield_now().await;
             assert_ne!(request.path, "/panic-later");
             ok(b"fine")
@@ -301,6 +312,16 @@ mod tests {
             (2, 1, 1),
             "{responses}"
         );
+        server_task.await.expect("done");
+    }
+
+    #[tokio::test]
+    async fn a_response_that_the_memory_budget_has_no_room_for_is_not_written() {
+        let (mut client, server_task, _shutdown) = serve_pipe();
+        client.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).await.expect("the end");
+        assert_eq!(responses, "");
         server_task.await.expect("done");
     }
 

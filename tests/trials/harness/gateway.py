@@ -126,9 +126,13 @@ class Gateway:
 
 @contextmanager
 def run_gateway(
-    capgate: Path, settings: Mapping[str, str] | None = None, files: int | None = None, command: str = "run"
+    capgate: Path,
+    settings: Mapping[str, str] | None = None,
+    files: int | None = None,
+    command: str = "run",
+    cpus: set[int] | None = None,
 ) -> Iterator[Gateway]:
-    """Runs the gateway with settings such as {"LIMITS_PAIRS_MAX": "8"}, and at most so many open files."""
+    """Runs the gateway with settings such as {"LIMITS_PAIRS_MAX": "8"}, with few open files, and on some cores."""
     environment = {
         "CAPGATE_LISTEN_HTTP": "127.0.0.1:0",
         "CAPGATE_LISTEN_HTTPS": "127.0.0.1:0",
@@ -139,9 +143,11 @@ def run_gateway(
     }
     environment |= {f"CAPGATE_{name}": value for name, value in (settings or {}).items()}
 
-    def limit_files() -> None:
+    def limit_resources() -> None:
         if files is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        if cpus:
+            os.sched_setaffinity(0, cpus)
 
     process = subprocess.Popen(
         [capgate, command],
@@ -150,7 +156,7 @@ def run_gateway(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        preexec_fn=limit_files,
+        preexec_fn=limit_resources,
     )
     gateway = None
     try:

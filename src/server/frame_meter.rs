@@ -1,0 +1,231 @@
+//! Closes HTTP/2 connections that send many frames which cost work and carry nothing: pings, settings, resets, empty data.
+//! The h2 crate answers any number of them, and reads from a connection for as long as bytes arrive, which keeps others
+//! waiting for seconds. Pure but for the reading: frames are counted, not timed.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Frames without content that a connection may send before its first request, and the most that it can save up.
+const CREDIT_MAX: u32 = 1_000;
+
+/// What a request earns: a client may also send window updates, pings and acknowledgements.
+const REQUEST_CREDIT: u32 = 4;
+
+/// What a reset costs. A client that resets every request runs out of credit after some hundreds (CVE-2023-44487).
+const RESET_COST: u32 = 8;
+
+/// Reads after which a connection lets others run.
+const READS_IN_A_ROW: u32 = 16;
+
+const FRAME_HEADER_BYTES: usize = 9;
+
+/// Counts the frames of a client.
+#[derive(Debug)]
+struct FrameMeter {
+    credit: u32,
+    /// The beginning of the next frame's header.
+    header: [u8; FRAME_HEADER_BYTES],
+    header_bytes: usize,
+    /// Bytes to skip until the next header.
+    skipped: usize,
+}
+
+impl FrameMeter {
+    fn new(preface_bytes: usize) -> Self {
+        Self { credit: CREDIT_MAX, header: [0; FRAME_HEADER_BYTES], header_bytes: 0, skipped: preface_bytes }
+    }
+
+    /// Counts the frames that begin in these bytes. Returns `false` once the client has no credit.
+    fn observe(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            let skipped = self.skipped.min(bytes.len());
+            self.skipped -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let Some((byte, rest)) = bytes.split_first() else { return true };
+            if let Some(slot) = self.header.get_mut(self.header_bytes) {
+                *slot = *byte;
+            }
+            self.header_bytes += 1;
+            bytes = rest;
+            if self.header_bytes == FRAME_HEADER_BYTES {
+                self.header_bytes = 0;
+                if !self.count_frame() {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Counts the frame whose header is complete (RFC 9113, section 4.1).
+    fn count_frame(&mut self) -> bool {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const RST_STREAM: u8 = 3;
+        let [high, middle, low, kind, ..] = self.header;
+        self.skipped = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let cost = match kind {
+            HEADERS => {
+                self.credit = (self.credit + REQUEST_CREDIT).min(CREDIT_MAX);
+                0
+            }
+            // Flow control limits data that has content.
+            DATA if self.skipped > 0 => 0,
+            RST_STREAM => RESET_COST,
+            _ => 1,
+        };
+        let is_affordable = self.credit >= cost;
+        self.credit = self.credit.saturating_sub(cost);
+        is_affordable
+    }
+}
+
+/// An HTTP/2 connection whose frames are counted.
+#[derive(Debug)]
+pub(super) struct MeteredStream {
+    inner: Stream,
+    meter: FrameMeter,
+    reads_in_a_row: u32,
+}
+
+impl MeteredStream {
+    /// Wraps a connection that begins with a preface of so many bytes.
+    pub(super) fn new(inner: Stream, preface_bytes: usize) -> Self {
+        Self { inner, meter: FrameMeter::new(preface_bytes), reads_in_a_row: 0 }
+    }
+}
+
+impl AsyncRead for MeteredStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.reads_in_a_row >= READS_IN_A_ROW {
+            this.reads_in_a_row = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let Poll::Ready(result) = Pin::new(&mut this.inner).poll_read(context, buffer) else {
+            this.reads_in_a_row = 0;
+            return Poll::Pending;
+        };
+        this.reads_in_a_row += 1;
+        result?;
+        if this.meter.observe(buffer.filled().get(before..).unwrap_or_default()) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Ready(Err(io::Error::other(FLOOD)))
+        }
+    }
+}
+
+/// The error of a connection whose client ran out of credit.
+const FLOOD: &str = "too many frames without content";
+
+impl AsyncWrite for MeteredStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for MeteredStream {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for MeteredStream {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for MeteredStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for MeteredStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for MeteredStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for MeteredStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+impl Peek for MeteredStream {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("a short payload");
+        [&[0, 0, length, kind, 0, 0, 0, 0, 1][..], payload].concat()
+    }
+
+    /// Returns how many times a connection may send some frames, in pieces of a few bytes.
+    fn rounds_of(frames: &[u8]) -> usize {
+        let mut meter = FrameMeter::new(24);
+        assert!(meter.observe(&[0; 24]));
+        (0..10_000).take_while(|_| frames.chunks(7).all(|piece| meter.observe(piece))).count()
+    }
+
+    #[test]
+    fn frames_without_content_use_up_their_credit_and_requests_earn_some() {
+        let (ping, settings, empty_data) = (frame(6, b"12345678"), frame(4, b""), frame(0, b""));
+        for flood in [&ping, &settings, &empty_data] {
+            assert_eq!(rounds_of(flood), 1_000);
+        }
+        let (headers, data, window_update) = (frame(1, b"\x82"), frame(0, b"x"), frame(8, b"\0\0\0\x01"));
+        let poll = [headers.clone(), window_update.clone(), window_update.clone(), ping.clone()].concat();
+        assert_eq!(rounds_of(&poll), 10_000, "an honest poll");
+        assert_eq!(rounds_of(&[headers.clone(), data.repeat(20)].concat()), 10_000, "a body in small pieces");
+        assert_eq!(rounds_of(&[headers, frame(3, b"\0\0\0\x08")].concat()), 250, "rapid reset");
+    }
+}

@@ -1,0 +1,69 @@
+"""Unfinished HTTP/1 headers and bodies, and clients that never read their responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.attack import Attack, addresses
+from harness.gateway import Gateway
+from harness.siege import besieged
+from harness.trial import Trial
+
+HEAD = b"POST /in.php?key=K&method=base64 HTTP/1.1\r\nHost: x\r\n"
+POLLS = b"GET /res.php?key=K&action=get&id=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+LONG_POLLS = b"GET /res.php?key=K&action=get&json=1&ids=" + b",".join([b"1"] * 100) + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+MULTIPART = (
+    HEAD + b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 3000000\r\n\r\n"
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+)
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What each connection sends."""
+
+    name: str
+    opening: bytes
+    repeat: Callable[[int], bytes] | None = None
+    pause_s: float = 0.0
+
+
+def floods() -> list[Flood]:
+    """Returns all floods."""
+    piece = b"a" * 4000
+    chunk = b"fa0\r\n" + piece + b"\r\n"
+    return [
+        Flood("nothing", b""),
+        Flood("headers byte by byte", b"GET /res.php?key=", lambda _: b"a", pause_s=1.0),
+        Flood("long headers", HEAD + b"X: " + b"a" * 31_000),
+        Flood("long targets", b"GET /in.php?key=K&body=" + b"a" * 250_000),
+        Flood("bodies that stop", HEAD + b"Content-Length: 3000000\r\n\r\n" + piece * 8),
+        Flood("bodies that go on", HEAD + b"Content-Length: 3000000\r\n\r\n", lambda _: piece, pause_s=0.5),
+        Flood("chunks without an end", HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 8, lambda _: chunk, 1.0),
+        Flood("multipart bodies", MULTIPART, lambda _: piece, pause_s=0.5),
+        Flood("polls that are not read", b"", lambda _: POLLS * 100, pause_s=0.2),
+        Flood("long polls that are not read", b"", lambda _: LONG_POLLS * 20, pause_s=0.2),
+    ]
+
+
+def to_attack(trial: Trial, gateway: Gateway, flood: Flood) -> Attack:
+    """Sends a flood from so many addresses that all connections are admitted."""
+    return Attack(
+        gateway.http,
+        trial.size(500, 10_000),
+        opening=lambda _: flood.opening,
+        repeat=flood.repeat,
+        pause_s=flood.pause_s,
+        sources=tuple(addresses(200)),
+        processes=2 if trial.is_full else 1,
+    )
+
+
+def run(trial: Trial) -> None:
+    """Runs each flood from 200 addresses."""
+    for flood in floods():
+        with besieged(trial, 1.0 if not trial.is_full else 6.0, {}) as siege:
+            siege.attack(flood.name, to_attack(trial, siege.gateway, flood))
+            if trial.is_full:
+                siege.drain(flood.name, to_attack(trial, siege.gateway, flood))
