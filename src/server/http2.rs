@@ -103,8 +103,6 @@ pub(super) async fn serve<H: Handler>(
                         let (app, shutdown) = (Arc::clone(app), shutdown.clone());
                         streams.spawn(async move { app.serve_http2(session, charge, client, &shutdown).await });
                     }
-                    // A client that opens many streams must not delay the other connections of this thread.
-                    tokio::task::yield_now().await;
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_MAX => malformed += 1,
                 Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,

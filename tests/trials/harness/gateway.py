@@ -74,6 +74,10 @@ class Gateway:
         pairs = (line.rsplit(" ", 1) for line in lines)
         return {name: float(value) for name, value in pairs if name.startswith(prefix)}
 
+    def gauge(self, name: str) -> float:
+        """Returns the value of one metric without labels."""
+        return self.metrics(name)[name]
+
     def metric(self, prefix: str) -> float:
         """Returns the sum of all metrics whose name, with labels, begins with a prefix."""
         return sum(self.metrics(prefix).values())
@@ -102,6 +106,15 @@ class Gateway:
     def is_running(self) -> bool:
         """Whether the process has not ended."""
         return self.process.poll() is None
+
+    def wait_for_gauge(self, name: str, value: float, timeout_s: float) -> bool:
+        """Waits until a metric without labels has a value."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if self.gauge(name) == value:
+                return True
+            time.sleep(0.05)
+        return False
 
     def wait_for_metric(self, prefix: str, value: float, timeout_s: float) -> bool:
         """Waits until a sum of metrics has a value."""

@@ -90,9 +90,9 @@ class Siege:
         trial.at_most(f"{name}: honest p99", tally.p99_ms(), limit, " ms")
         if self.resident_max_mib is not None:
             trial.at_most(f"{name}: resident memory", gateway.resident_peak_mib(), self.resident_max_mib, " MiB")
-        is_closed = gateway.wait_for_metric("capgate_connections ", 0, CLOSE_MAX_S)
+        is_closed = gateway.wait_for_gauge("capgate_connections", 0, CLOSE_MAX_S)
         trial.equal(f"{name}: connections closed afterwards", is_closed, True)
-        trial.equal(f"{name}: memory returned", gateway.metric("capgate_memory_charged_bytes"), 0)
+        trial.equal(f"{name}: memory returned", gateway.gauge("capgate_memory_charged_bytes"), 0)
         trial.note(f"{name}: {gateway.resident_mib():.0f} MiB resident afterwards")
 
     def drain(self, name: str, *attacks: Attack) -> None:

@@ -57,5 +57,5 @@ def run(trial: Trial) -> None:
             trial.at_most(f"{name}: slowest answer of the admin listener", slowest, ADMIN_MAX_S, " s")
             trial.at_most(f"{name}: processor time", 100 * cpu, CPU_MAX_PERCENT, " % of a core")
             trial.at_most(f"{name}: recovery", time.monotonic() - ended, RECOVERY_MAX_S, " s")
-            gateway.wait_for_metric("capgate_connections ", 0, 10)
+            gateway.wait_for_gauge("capgate_connections", 0, 10)
         trial.equal("the process runs", gateway.is_running(), True)
