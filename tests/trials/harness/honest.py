@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing.synchronize import Event
 from typing import Any
 
@@ -74,15 +75,21 @@ def read_reply(stream: socket.socket) -> bytes:
     return body
 
 
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Returns a context that trusts any certificate. Made once, because it takes longer than a handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def connect(client: Client) -> socket.socket:
     """Opens a connection from the client's address."""
     stream = socket.create_connection(client.gateway, REPLY_MAX_S, source_address=(client.source, 0))
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if client.is_tls:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        stream = context.wrap_socket(stream, server_hostname="localhost")
+        stream = tls_context().wrap_socket(stream, server_hostname="localhost")
     return stream
 
 

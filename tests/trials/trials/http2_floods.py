@@ -141,7 +141,7 @@ def to_attacks(trial: Trial, gateway: Gateway, flood: Flood, sources: int) -> li
 def run(trial: Trial) -> None:
     """Runs each flood from one address and from many."""
     settings = tls_settings()
-    with besieged(trial, 1.0 if not trial.is_full else 6.0, settings) as siege:
+    with besieged(trial, 6.0 if trial.is_full else 0.5, settings) as siege:
         for flood in floods():
             for sources in (1, 200) if trial.is_full else (200,):
                 siege.attack(f"{flood.name} ({sources})", *to_attacks(trial, siege.gateway, flood, sources))

@@ -54,7 +54,7 @@ def to_attacks(trial: Trial, gateway: Gateway, sources: int) -> list[tuple[str, 
 def run(trial: Trial) -> None:
     """Holds each kind of connection from one address and from 200."""
     for sources in (1, 200):
-        with besieged(trial, 1.0 if not trial.is_full else 6.0, tls_settings(), is_tls=True, is_fresh=True) as siege:
+        with besieged(trial, 6.0 if trial.is_full else 0.5, tls_settings(), is_tls=True, is_fresh=True) as siege:
             for name, attack in to_attacks(trial, siege.gateway, sources):
                 siege.attack(f"{name} ({sources})", attack)
             if trial.is_full:

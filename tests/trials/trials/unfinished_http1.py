@@ -63,7 +63,7 @@ def to_attack(trial: Trial, gateway: Gateway, flood: Flood) -> Attack:
 def run(trial: Trial) -> None:
     """Runs each flood from 200 addresses."""
     for flood in floods():
-        with besieged(trial, 1.0 if not trial.is_full else 6.0, {}) as siege:
+        with besieged(trial, 6.0 if trial.is_full else 0.5, {}) as siege:
             siege.attack(flood.name, to_attack(trial, siege.gateway, flood))
             if trial.is_full:
                 siege.drain(flood.name, to_attack(trial, siege.gateway, flood))
