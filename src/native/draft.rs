@@ -94,7 +94,7 @@ fn write_record<'m, T: 'm, W: FnMut(&str)>(
     out("}");
 }
 
-/// Writes a string literal with the escapes that serde_json writes.
+/// Writes a string literal with the escapes that `serde_json` writes.
 fn write_text(text: &str, out: &mut impl FnMut(&str)) {
     let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     out("\"");

@@ -24,6 +24,7 @@ use self::deadline_timer::DeadlineTimer;
 use self::encode::encode;
 use self::parse::{Parsed, parse, target_start};
 use super::app::App;
+use super::client::Client;
 use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Response};
 use super::request::HEADER_BYTES_MAX;
@@ -134,9 +135,7 @@ pub(super) async fn serve<H: Handler>(
         encode(&response, is_last, &mut out);
         let answered = now();
         if out.len() > FREE_RESPONSE_BYTES && !charge.try_grow(out.capacity() + response.body.len()) {
-            let why = RefusalReason::Overloaded;
-            app.handler.on_refused(RefusedRequest { peer: Some(client.address), version: Version::Http11, why });
-            return Next::Close;
+            return close_unanswered(app, client);
         }
         let written = write_all(stream, &out, app.options.write_timeout).await;
         app.handler.on_complete(AccessRecord {
@@ -200,6 +199,13 @@ async fn refuse<H: Handler>(
     }
     let peer = Some(connection.client().address);
     app.handler.on_refused(RefusedRequest { peer, version: Version::Other, why });
+    Next::Close
+}
+
+/// Closes a connection whose response has no room in memory.
+fn close_unanswered<H: Handler>(app: &App<H>, client: &Client) -> Next {
+    let why = RefusalReason::Overloaded;
+    app.handler.on_refused(RefusedRequest { peer: Some(client.address), version: Version::Http11, why });
     Next::Close
 }
 
