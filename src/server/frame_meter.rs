@@ -18,12 +18,12 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Frames without content that a connection may send before its first request, and the most that it can save up.
-const CREDIT_MAX: u32 = 1_000;
+const CREDIT_MAX: u32 = 200;
 
 /// What a request earns: a client may also send window updates, pings and acknowledgements.
 const REQUEST_CREDIT: u32 = 4;
 
-/// What a reset costs. A client that resets every request runs out of credit after some hundreds (CVE-2023-44487).
+/// What a reset costs. A client that resets every request runs out of credit after some dozens (CVE-2023-44487).
 const RESET_COST: u32 = 8;
 
 /// Reads after which a connection lets others run. A header block ends them at once: the h2 crate decodes all that it can
@@ -303,12 +303,12 @@ mod tests {
     fn frames_without_content_use_up_their_credit_and_requests_earn_some() {
         let (ping, settings, empty_data) = (frame(6, b"12345678"), frame(4, b""), frame(0, b""));
         for flood in [&ping, &settings, &empty_data] {
-            assert_eq!(rounds_of(flood), 1_000);
+            assert_eq!(rounds_of(flood), 200);
         }
         let (headers, data, window_update) = (frame(1, b"\x82"), frame(0, b"x"), frame(8, b"\0\0\0\x01"));
         let poll = [headers.clone(), window_update.clone(), window_update.clone(), ping.clone()].concat();
         assert_eq!(rounds_of(&poll), 10_000, "an honest poll");
         assert_eq!(rounds_of(&[headers.clone(), data.repeat(20)].concat()), 10_000, "a body in small pieces");
-        assert_eq!(rounds_of(&[headers, frame(3, b"\0\0\0\x08")].concat()), 249, "rapid reset");
+        assert_eq!(rounds_of(&[headers, frame(3, b"\0\0\0\x08")].concat()), 49, "rapid reset");
     }
 }
