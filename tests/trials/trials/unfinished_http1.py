@@ -42,8 +42,8 @@ def floods() -> list[Flood]:
         Flood("bodies that go on", HEAD + b"Content-Length: 3000000\r\n\r\n", lambda _: piece, pause_s=0.5),
         Flood("chunks without an end", HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 8, lambda _: chunk, 1.0),
         Flood("multipart bodies", MULTIPART, lambda _: piece, pause_s=0.5),
-        Flood("polls that are not read", b"", lambda _: POLLS * 100, pause_s=0.2),
-        Flood("long polls that are not read", b"", lambda _: LONG_POLLS * 20, pause_s=0.2),
+        Flood("polls that are not read", b"", lambda _: POLLS * 100, pause_s=1.0),
+        Flood("long polls that are not read", b"", lambda _: LONG_POLLS * 20, pause_s=1.0),
     ]
 
 
