@@ -35,7 +35,7 @@ use crate::memory::MemoryCharge;
 /// Bytes of one read.
 const READ_BYTES: usize = 4_096;
 /// Requests after which a connection whose client sends faster than it is served lets others run.
-const REQUESTS_IN_A_ROW: u32 = 16;
+const REQUESTS_IN_A_ROW: u32 = 4;
 /// Largest response that is not charged: every connection may have as much.
 pub(super) const FREE_RESPONSE_BYTES: usize = 4_096;
 /// Largest buffer that an idle connection keeps.

@@ -145,6 +145,9 @@ class _Attacker:
         try:
             stream.bind((self.attack.sources[number % len(self.attack.sources)], 0))
             result = stream.connect_ex(self.attack.gateway)
+            if self.attack.is_tls:
+                # Fails at once if the connection was refused.
+                stream = self.context.wrap_socket(stream, do_handshake_on_connect=False, server_hostname="localhost")
         except OSError as error:
             result = error.errno
         if result not in (0, errno.EINPROGRESS):
@@ -153,8 +156,6 @@ class _Attacker:
             if self.attack.reopens:
                 self.numbers.append(number)
             return
-        if self.attack.is_tls:
-            stream = self.context.wrap_socket(stream, do_handshake_on_connect=False, server_hostname="localhost")
         connection = _Connection(number, stream, needs_handshake=self.attack.is_tls)
         self.connections[stream.fileno()] = connection
         self.pending += 1
