@@ -158,18 +158,23 @@ pub(super) async fn serve<H: Handler>(
         }
         deadline = answered + app.options.idle_timeout;
         charge.release();
-        if buffer.capacity() > IDLE_BUFFER_BYTES_MAX && buffer.len() < IDLE_BUFFER_BYTES_MAX {
-            *buffer = BytesMut::from(&**buffer);
-        }
-        if out.capacity() > IDLE_BUFFER_BYTES_MAX {
-            out = Vec::new();
-        }
+        free_large_buffers(buffer, &mut out);
         // A client with many pipelined requests must not delay the other connections of this thread.
         requests_in_a_row += 1;
         if requests_in_a_row >= REQUESTS_IN_A_ROW {
             requests_in_a_row = 0;
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Frees buffers that are larger than an idle connection may keep.
+fn free_large_buffers(buffer: &mut BytesMut, out: &mut Vec<u8>) {
+    if buffer.capacity() > IDLE_BUFFER_BYTES_MAX && buffer.len() < IDLE_BUFFER_BYTES_MAX {
+        *buffer = BytesMut::from(&**buffer);
+    }
+    if out.capacity() > IDLE_BUFFER_BYTES_MAX {
+        *out = Vec::new();
     }
 }
 
