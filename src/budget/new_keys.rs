@@ -49,6 +49,8 @@ const RETURN_MS: u64 = 1_000;
 const SAME_KEY_WAIT_MS: u64 = 1_000;
 /// Longest time until waiting calls are looked at again, in milliseconds, because refusals of an address may be old enough.
 const RECHECK_MS: u64 = 1_000;
+/// Interval at which waiting calls are promoted, in milliseconds.
+const PROMOTE_EVERY_MS: u64 = 100;
 /// New keys of an address lately up to which half of the reserve is open to it, so that many addresses with more keys do not
 /// make it wait for a slot to refill.
 const FEW_NEW_KEYS: u32 = 2;
@@ -132,6 +134,8 @@ pub struct NewKeys<W> {
     waiting: BTreeMap<Place, Waiter<W>>,
     /// No wait ends before.
     next_expiry: Moment,
+    /// When waiting calls were last promoted.
+    promoted_at: Moment,
     arrivals: u64,
 }
 
@@ -151,6 +155,7 @@ struct Place {
 struct Waiter<W> {
     account: Account,
     client: Option<ClientNetwork>,
+    was_refused: bool,
     deadline: Moment,
     wake: W,
 }
@@ -173,6 +178,7 @@ impl<W> NewKeys<W> {
             strangers: Strangers::new(options.address_refused_per_minute),
             waiting: BTreeMap::new(),
             next_expiry: Moment(0),
+            promoted_at: Moment(0),
             arrivals: 0,
         }
     }
@@ -206,7 +212,7 @@ impl<W> NewKeys<W> {
             return Admission::Denied;
         }
         self.next_expiry = self.next_expiry.min(deadline);
-        self.waiting.insert(place, Waiter { account: account.clone(), client, deadline, wake: waiter });
+        self.waiting.insert(place, waiter_of(attempt, deadline, waiter));
         Admission::Waiting
     }
 
@@ -283,10 +289,35 @@ impl<W> NewKeys<W> {
             let deadlines = self.waiting.values().map(|waiter| waiter.deadline);
             self.next_expiry = deadlines.min().unwrap_or(Moment(u64::MAX));
         }
+        self.promote(now);
         while let Some(place) = self.next_in_line(now) {
             if let Some(Waiter { account, client, wake: waiter, .. }) = self.waiting.remove(&place) {
                 self.start(account.clone(), client, now);
                 woken.push((waiter, account, Wake::Slot));
+            }
+        }
+    }
+
+    /// Treats new keys that have waited for some time as seen before, if their addresses still have few new keys: a flood
+    /// shows more within that time. A good key therefore need not wait for a second slot to refill.
+    fn promote(&mut self, now: Moment) {
+        if now.millis_since(self.promoted_at) < PROMOTE_EVERY_MS {
+            return;
+        }
+        self.promoted_at = now;
+        let is_due = |place: &Place, waiter: &Waiter<W>| {
+            place.standing == Standing::Ordinary
+                && place.is_new
+                && waiter.client.is_some()
+                && !waiter.was_refused
+                && now.millis_since(place.first_seen) >= RETURN_MS
+                && self.strangers.new_keys(waiter.client, now) <= FEW_NEW_KEYS
+        };
+        let due = self.waiting.iter().filter(|(place, waiter)| is_due(place, waiter));
+        let due: Vec<Place> = due.map(|(place, _)| *place).collect();
+        for place in due {
+            if let Some(waiter) = self.waiting.remove(&place) {
+                self.waiting.insert(Place { is_new: false, ..place }, waiter);
             }
         }
     }
@@ -379,6 +410,11 @@ impl<W> NewKeys<W> {
         woken.extend(displaced.map(|Waiter { account, wake: waiter, .. }| (waiter, account, Wake::Denied)));
         true
     }
+}
+
+fn waiter_of<W>(attempt: Attempt<'_>, deadline: Moment, wake: W) -> Waiter<W> {
+    let Attempt { account, client, was_refused, .. } = attempt;
+    Waiter { account: account.clone(), client, was_refused, deadline, wake }
 }
 
 #[cfg(test)]
@@ -548,6 +584,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn good_keys_pass_a_flood_of_many_addresses_that_has_just_begun() {
+        let mut simulation = Simulation::new();
+        let good: Vec<u64> = vec![600, 2_000, 3_500, 4_700];
+        while simulation.now < 10_000 {
+            simulation.tick();
+            for number in 0..2 {
+                let sent = simulation.now * 2 + number;
+                simulation.submit(&key(&format!("bad{sent}")), address(1_000 + sent % 200));
+            }
+            if good.contains(&simulation.now) {
+                let number = simulation.now;
+                simulation.submit(&key(&format!("good{number}")), address(number));
+            }
+        }
+        simulation.assert_within_limit();
+        let waits: Vec<u64> = good.iter().map(|at| simulation.accepted[&format!("good{at}")] - at).collect();
+        assert!(simulation.denied == 0 && waits.iter().all(|ms| *ms <= 2_200), "{waits:?}");
     }
 
     #[test]

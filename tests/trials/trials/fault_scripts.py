@@ -86,5 +86,5 @@ def run(trial: Trial) -> None:
             lost = [job for job in ended if job.ended and not job.is_right]
             trial.equal("answered tasks that ended otherwise", lost, [])
             kinds = len(faults.FAULTS) - len(faults.RATE_LIMITS)
-            trial.at_least("kinds of faults", len(record.faults) - 1, trial.size(20, kinds))
+            trial.at_least("kinds of faults", len(record.faults) - 1, trial.size(8, kinds))
             trial.note(f"faults: {sum(record.faults.values()) - record.faults['none']}; {dict(replies)}")

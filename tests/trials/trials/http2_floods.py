@@ -126,7 +126,7 @@ def floods() -> list[Flood]:
 
 def to_attacks(trial: Trial, gateway: Gateway, flood: Flood, sources: int) -> list[Attack]:
     """Sends a flood over plain TCP, and a tenth of it over TLS."""
-    connections = trial.size(200, 2000)
+    connections = trial.size(100, 2000)
     plain = Attack(
         gateway.http,
         connections - connections // 10,
