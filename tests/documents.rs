@@ -230,3 +230,45 @@ async fn every_metric_is_documented() {
     assert!(metrics.contains("# TYPE capgate_requests_total"), "{metrics}");
     process.stop().await;
 }
+
+/// Returns the text of all files below a folder with one of these extensions.
+fn read_all(folder: &Path, extensions: &[&str], texts: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            read_all(&path, extensions, texts);
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known)) {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            texts.push((name, std::fs::read_to_string(&path).expect("readable")));
+        }
+    }
+}
+
+/// Each promise names tests that exist.
+#[test]
+fn every_promise_of_the_security_document_has_its_test() {
+    let mut files = Vec::new();
+    for (folder, extensions) in [("src", &["rs"][..]), ("tests", &["rs", "py"]), ("fuzz/src", &["rs"])] {
+        read_all(&root().join(folder), extensions, &mut files);
+    }
+    let document = std::fs::read_to_string(root().join("docs/security.md")).expect("the document");
+    let (_, promised) = document.split_once("\n## Promises\n").expect("the promises");
+    let rows = promised.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
+    let mut promises = 0;
+    for row in rows.filter(|row| !row.starts_with("| p")) {
+        let names: Vec<&str> = row.rsplit(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2).collect();
+        let is_tested = |name: &&str| {
+            let last = name.rsplit("::").next().unwrap_or_default();
+            let function = format!("fn {last}(");
+            name.starts_with("make ")
+                || root().join(name).is_file()
+                || files.iter().any(|(file, text)| file == last || text.contains(&function))
+        };
+        for name in &names {
+            assert!(is_tested(name), "docs/security.md names {name}, which does not exist");
+        }
+        assert!(!names.is_empty() || row.ends_with("| the compiler |"), "no test: {row}");
+        promises += usize::from(!names.is_empty());
+    }
+    assert!(promises > 20, "{promises} promises");
+}
