@@ -23,6 +23,7 @@ pub(super) struct LogWriter<W> {
     formatter: AccessFormatter,
     /// Complete lines that wait to be written.
     chunk: Vec<u8>,
+    chunk_lines: u64,
     /// Number of lines that are neither written nor counted as lost.
     pending: u64,
     /// Whether an error cut off the last line.
@@ -34,7 +35,7 @@ impl<W: Write> LogWriter<W> {
     /// Creates a writer. `lost` counts the lines that are not written to their end.
     pub(super) fn new(out: W, format: LogFormat, lost: IntCounter) -> Self {
         let (formatter, chunk) = (AccessFormatter::new(format), Vec::with_capacity(2 * CHUNK_BYTES));
-        Self { out, formatter, chunk, pending: 0, is_line_cut: false, lost }
+        Self { out, formatter, chunk, chunk_lines: 0, pending: 0, is_line_cut: false, lost }
     }
 
     /// Writes all entries and removes them. A panic costs these entries and not the log.
@@ -43,6 +44,7 @@ impl<W: Write> LogWriter<W> {
         if std::panic::catch_unwind(AssertUnwindSafe(|| self.write_entries(entries))).is_err() {
             self.lost.inc_by(self.pending);
             self.chunk.clear();
+            self.chunk_lines = 0;
         }
     }
 
@@ -55,6 +57,7 @@ impl<W: Write> LogWriter<W> {
                 }
                 Entry::Access(at, entry) => self.chunk.extend_from_slice(self.formatter.line(at, &entry)),
             }
+            self.chunk_lines += 1;
             if self.chunk.len() >= CHUNK_BYTES {
                 self.write_chunk();
             }
@@ -72,7 +75,8 @@ impl<W: Write> LogWriter<W> {
         let (written, rest) = chunk.split_at(written);
         self.is_line_cut |= written.last().is_some_and(|byte| *byte != b'\n');
         self.lost.inc_by(count_lines(rest));
-        self.pending = self.pending.saturating_sub(count_lines(&chunk));
+        self.pending = self.pending.saturating_sub(self.chunk_lines);
+        self.chunk_lines = 0;
         self.chunk = chunk;
         self.chunk.clear();
     }

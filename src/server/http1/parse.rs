@@ -73,8 +73,9 @@ pub(super) fn parse(
         && !target.iter().take_while(|byte| **byte != b'?').any(|byte| matches!(byte, b'<' | b'>' | b'`'));
     // httparse accepts bare line feeds, and no bare carriage returns.
     let header = buffer.get(..header_bytes).unwrap_or_default();
-    let (returns, feeds) = (memchr::memchr_iter(b'\r', header).count(), memchr::memchr_iter(b'\n', header).count());
-    if returns != feeds {
+    let lines = request.headers.len() + 2;
+    let begins_with_line = header.first().is_some_and(u8::is_ascii_graphic);
+    if !begins_with_line || memchr::memchr_iter(b'\r', header).count() != lines {
         return Parsed::Unsupported;
     }
     let is_target_short = target.len() <= SHORT_TARGET_BYTES || target.len() <= target_bytes_max(target);
