@@ -118,7 +118,7 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
     for text in [
         "[upstream]\nprovider = \"2captcha\"",
         "[ledger]\npolls_max = 10",
-        "[limits]\nbody_bytes_max = 1048576\nbodies_bytes_max = 1048576\naddress_bytes_max = 1048576",
+        "[limits]\nbody_bytes_max = 1048576\nbodies_bytes_max = 1179648\naddress_bytes_max = 1179648",
         "[server]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]",
         "[listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"",
         // Without a certificate, the HTTPS listener is off.

@@ -252,8 +252,8 @@ fn every_promise_of_the_security_document_has_its_test() {
         read_all(&root().join(folder), extensions, &mut files);
     }
     let document = std::fs::read_to_string(root().join("docs/security.md")).expect("the document");
-    let (_, promised) = document.split_once("\n## Promises\n").expect("the promises");
-    let rows = promised.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
+    let (_, text) = document.split_once("\n## Promises\n").expect("the promises");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 2);
     let mut promises = 0;
     for row in rows.filter(|row| !row.starts_with("| p")) {
         let names: Vec<&str> = row.rsplit(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2).collect();

@@ -7,6 +7,9 @@ use url::{Host, Url};
 use super::error::ConfigError;
 use super::sections::Sections;
 
+/// What the server takes to read a body, rounded up.
+const BODY_OVERHEAD_BYTES: u64 = 131_072;
+
 /// Checks the rules across keys.
 ///
 /// # Errors
@@ -39,12 +42,12 @@ pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
              unreachable address has no time left for another",
         ),
         (
-            limits.body_bytes_max.0 <= limits.bodies_bytes_max.0,
-            "limits.bodies_bytes_max must not be below limits.body_bytes_max, or the largest allowed body is never read",
+            limits.body_bytes_max.0 + BODY_OVERHEAD_BYTES <= limits.bodies_bytes_max.0,
+            "limits.bodies_bytes_max must exceed limits.body_bytes_max by 131072, or the largest allowed body is never read",
         ),
         (
-            limits.body_bytes_max.0 <= limits.address_bytes_max.0,
-            "limits.address_bytes_max must not be below limits.body_bytes_max, or the largest allowed body is never read",
+            limits.body_bytes_max.0 + BODY_OVERHEAD_BYTES <= limits.address_bytes_max.0,
+            "limits.address_bytes_max must exceed limits.body_bytes_max by 131072, or the largest allowed body is never read",
         ),
         (
             !server.proxy_protocol || !server.trusted_proxies.is_empty(),

@@ -23,6 +23,9 @@ use super::shutdown::with_shutdown_grace;
 use crate::http::{Inbound, Step, Verb, Version};
 use crate::memory::MemoryCharge;
 
+/// What Pingora's session takes to read a body of HTTP/1: its buffer of 64 KiB, and itself.
+const BODY_READER_BYTES: usize = 72 * 1_024;
+
 /// How long a body that is not used is read and discarded, so that a client that writes before it reads can see the
 /// response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -161,12 +164,12 @@ impl<H: Handler> App<H> {
         let mut request = Inbound { client: client.network(), ..to_inbound(session) };
         let (verb, mut bytes_in) = (request.verb, 0);
         let response = match self.read_body(session, charge, started).await {
-            Ok(Ok(body)) => {
+            Ok(Ok((body, body_charge))) => {
                 bytes_in = body.len();
                 request.body = body;
                 match self.try_respond(&request, client, started) {
                     Step::Ready(response) => response,
-                    Step::Pending(pending) => self.respond(request, pending, charge.split(bytes_in)).await,
+                    Step::Pending(pending) => self.respond(request, pending, body_charge).await,
                 }
             }
             Err(error) => {
@@ -207,16 +210,16 @@ impl<H: Handler> App<H> {
         Ok(())
     }
 
-    /// Reads the whole body within its options.
+    /// Reads the whole body within its options. Returns it with the charge for it.
     async fn read_body(
         &self,
         session: &mut ServerSession,
         charge: &mut MemoryCharge,
         started: Instant,
-    ) -> pingora::Result<Result<Bytes, Rejection>> {
+    ) -> pingora::Result<Result<(Bytes, MemoryCharge), Rejection>> {
         let body_bytes_max = self.options.body_bytes_max;
         if session.is_body_empty() {
-            return Ok(Ok(Bytes::new()));
+            return Ok(Ok((Bytes::new(), charge.split(0))));
         }
         let announced = session.get_header("content-length").and_then(|text| text.to_str().ok()?.trim().parse().ok());
         if announced.is_some_and(|length: usize| length > body_bytes_max) {
@@ -230,21 +233,30 @@ impl<H: Handler> App<H> {
             self.write_in_time(session.write_continue_response()).await?;
             session.set_keepalive(keepalive);
         }
+        if !session.is_http2() && !charge.try_grow(BODY_READER_BYTES) {
+            return Ok(Err(Rejection::Overloaded));
+        }
         let deadline = started + self.options.body_timeout;
-        let mut body = BytesMut::new();
+        let (mut body, mut body_charge) = (BytesMut::new(), charge.split(0));
         loop {
             let Ok(read) = timeout_at(deadline, session.read_request_body()).await else {
                 return Ok(Err(Rejection::BodyTimeout));
             };
             let Some(chunk) = read? else {
-                return Ok(Ok(body.freeze()));
+                return Ok(Ok((body.freeze(), body_charge)));
             };
             if body.len() + chunk.len() > body_bytes_max {
                 return Ok(Err(Rejection::BodyTooLarge));
             }
             // Returned with the response: until then the body, or what was decoded from it, is in memory.
-            if !charge.try_grow(chunk.len()) {
-                return Ok(Err(Rejection::Overloaded));
+            let needed = body.len() + chunk.len();
+            if needed > body.capacity() {
+                let doubled = needed.max(2 * body.capacity());
+                let capacity = announced.map_or(doubled, |length| doubled.min(length)).max(needed);
+                if !body_charge.try_grow(capacity - body.capacity()) {
+                    return Ok(Err(Rejection::Overloaded));
+                }
+                body.reserve(capacity - body.len());
             }
             body.extend_from_slice(&chunk);
         }

@@ -49,10 +49,10 @@ async fn a_large_body_is_accepted_or_refused_in_the_clients_notation() {
 
 #[tokio::test]
 async fn bodies_above_the_limit_of_an_address_are_refused() {
-    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576"), ("CAPGATE_LIMITS_BODY_BYTES_MAX", "1048576")];
+    let settings = [("CAPGATE_LIMITS_ADDRESS_BYTES_MAX", "1048576"), ("CAPGATE_LIMITS_BODY_BYTES_MAX", "786432")];
     let mut process = Process::start("run", &sandbox(&settings)).await;
     let body = vec![b'a'; 600_000];
-    let head = "POST /in.php?key=K&method=base64 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+    let head = "POST /in.php?key=K&method=base64 HTTP/1.1\r\nHost: x\r\nContent-Length: 700000\r\n\r\n";
     let send = async || {
         request(process.http, "POST", "/in.php?key=K&method=base64", &[], &body).await.expect("a response").body
     };
