@@ -9,12 +9,14 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BufMut;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
 use pingora::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connections::{ConnectionGuard, Connections, Refusal};
 use super::handler::Handler;
@@ -26,6 +28,13 @@ use super::shutdown::shutdown_requested;
 /// that the loop neither spins nor recovers late.
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// Longest time for which a handshake holds its permits.
+const PERMIT_MAX: Duration = Duration::from_millis(500);
+/// Bytes of the header of a TLS record.
+const HEADER_BYTES: usize = 5;
+/// Bytes after which a first record is left to the TLS library, complete or not. Clients send less than 2 kB.
+const RECORD_BYTES_MAX: usize = 4 * 1_024;
 
 /// What serves the connections of a socket.
 pub(super) struct AcceptLoop<H> {
@@ -98,23 +107,66 @@ impl<H: Handler> AcceptLoop<H> {
             guard.set_client(header.client)?;
             rest = header.rest;
         }
-        let mut stream = to_stream(socket, guard.client().address);
-        stream.rewind(&rest);
-        Ok(self.handshake(stream, guard).await?)
-    }
-
-    async fn handshake(&self, stream: L4Stream, guard: &ConnectionGuard) -> Result<Stream, Refusal> {
         let Some(tls) = &self.tls else {
+            let mut stream = to_stream(socket, guard.client().address);
+            stream.rewind(&rest);
             return Ok(Box::new(stream));
         };
-        let permits = timeout(self.handshake_timeout, guard.begin_handshake());
-        let _permits = permits.await.map_err(|_| Refusal::Handshakes)?;
-        match timeout(self.handshake_timeout, tls.tls_handshake(stream)).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            Ok(Err(_)) => Err(Refusal::HandshakeFailed),
-            Err(_) => Err(Refusal::HandshakeTimeout),
+        Ok(self.handshake(tls, socket, rest, guard).await?)
+    }
+
+    /// Completes a TLS handshake. Silent connections wait for their first record without a permit, and slow ones return it
+    /// after [`PERMIT_MAX`]: what a permit bounds is the computation for the client's first message.
+    async fn handshake(
+        &self,
+        tls: &Acceptor,
+        mut socket: TcpStream,
+        mut received: Vec<u8>,
+        guard: &ConnectionGuard,
+    ) -> Result<Stream, Refusal> {
+        let deadline = now() + self.handshake_timeout;
+        match timeout_at(deadline, read_record(&mut socket, &mut received)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Refusal::HandshakeFailed),
+            Err(_) => return Err(Refusal::HandshakeTimeout),
+        }
+        let mut stream = to_stream(socket, guard.client().address);
+        stream.rewind(&received);
+        let permits = timeout_at(deadline, guard.begin_handshake()).await.map_err(|_| Refusal::Handshakes)?;
+        let mut handshake = Box::pin(tls.tls_handshake(stream));
+        let handshaken = if let Ok(handshaken) = timeout_at(deadline.min(now() + PERMIT_MAX), &mut handshake).await {
+            handshaken
+        } else {
+            drop(permits);
+            timeout_at(deadline, handshake).await.map_err(|_| Refusal::HandshakeTimeout)?
+        };
+        handshaken.map(|stream| Box::new(stream) as Stream).map_err(|_| Refusal::HandshakeFailed)
+    }
+}
+
+/// Reads at least the first record of a TLS client (RFC 8446, section 5.1), or its first [`RECORD_BYTES_MAX`] bytes.
+async fn read_record(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<()> {
+    /// Room for most first records.
+    const READ_BYTES: usize = 1_024;
+    loop {
+        let complete_bytes = match received.as_slice() {
+            [_, _, _, high, low, ..] => HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low])),
+            _ => HEADER_BYTES,
+        };
+        if received.len() > HEADER_BYTES && received.len() >= complete_bytes.min(RECORD_BYTES_MAX) {
+            return Ok(());
+        }
+        received.reserve(READ_BYTES);
+        if socket.read_buf(&mut received.limit(RECORD_BYTES_MAX)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// Returns the current time of tokio's clock, which tests pause.
+#[expect(clippy::disallowed_methods, reason = "a deadline of the server")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Wraps the socket of a client as Pingora's listeners do. Requests are read and responses written in one piece, so the stream has no

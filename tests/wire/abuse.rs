@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::tls::{Certificate, tls_connect};
+use super::tls::{Certificate, client_hello, tls_connect};
 use super::{environment, sandbox};
 use crate::support::http::{get, read_response, request, send_raw};
 use crate::support::process::Process;
@@ -81,6 +81,28 @@ async fn unfinished_tls_handshakes_time_out_and_do_not_shut_others_out() {
     process.wait_for_metric("capgate_connections_refused_total{reason=\"handshake_timeout\"} 3").await;
     drop(honest);
     drop(silent);
+    process.stop().await;
+}
+
+/// Neither connections that send nothing, nor half a first message, nor only that message, keep others waiting.
+#[tokio::test]
+async fn held_tls_handshakes_of_many_addresses_shut_nobody_out() {
+    let certificate = Certificate::new();
+    let settings = [("CAPGATE_LIMITS_HANDSHAKES_MAX", "3"), ("CAPGATE_LIMITS_HANDSHAKE_TIMEOUT_MS", "60000")];
+    let mut process = Process::start("run", &certificate.sandbox(&settings)).await;
+    let https = process.https.expect("an HTTPS listener");
+    let hello = client_hello(certificate.der()).await;
+    let mut held = Vec::new();
+    for (number, sent) in [&b""[..], &hello[..hello.len() / 2], &hello].into_iter().cycle().take(15).enumerate() {
+        let mut stream = connect_from(10 + u8::try_from(number).expect("few"), https).await;
+        stream.write_all(sent).await.expect("written");
+        held.push(stream);
+    }
+    process.wait_for_metric("capgate_connections 15").await;
+    let mut honest = tls_connect(https, certificate.der(), b"http/1.1").await;
+    honest.write_all(POLL).await.expect("written");
+    assert_eq!(read_response(&mut honest).await.expect("a response").body, b"ERROR_WRONG_CAPTCHA_ID");
+    drop((honest, held));
     process.stop().await;
 }
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -106,6 +106,19 @@ async fn h2_get(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, sc
         bytes.extend_from_slice(&chunk.expect("a chunk"));
     }
     (status, bytes)
+}
+
+/// Returns the first message of a TLS client.
+pub(super) async fn client_hello(trusted: CertificateDer<'static>) -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let connected = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+    let client = tokio::spawn(tls_handshake(connected, trusted, b"http/1.1"));
+    let (mut stream, _) = listener.accept().await.expect("a client");
+    let mut hello = vec![0; 4_096];
+    let length = stream.read(&mut hello).await.expect("a message");
+    client.abort();
+    hello.truncate(length);
+    hello
 }
 
 /// Connects with this ALPN protocol and asserts that the server selects it.
