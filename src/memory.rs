@@ -74,6 +74,11 @@ impl MemoryCharge {
         bytes <= self.bytes || self.try_grow(bytes - self.bytes)
     }
 
+    /// Returns the bytes that are charged.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns all bytes above `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         if self.bytes > bytes {

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::time::{sleep, timeout};
 
 /// Most bytes that the server may hold for requests.
-pub const MEMORY_BYTES_MAX: usize = 64 * 1024;
+pub const MEMORY_BYTES_MAX: usize = 256 * 1024;
 
 /// Longer than every timeout of the server, but for a drain of 2 s in real time, which ends with the connection.
 const QUIET: Duration = Duration::from_secs(60);

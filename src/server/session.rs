@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::app::App;
 use super::chunked::{ChunkCheck, ChunkedStream, MalformedChunk};
@@ -29,6 +29,10 @@ const BODY_READER_BYTES: usize = 72 * 1_024;
 /// How long a body that is not used is read and discarded, so that a client that writes before it reads can see the
 /// response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection stays open after a refusal for which there is no memory to read the body, so that a client that
+/// is about to finish a small body can see the response.
+const LINGER: Duration = Duration::from_millis(500);
 
 impl<H: Handler> App<H> {
     /// Serves one request of an HTTP/1 connection of which `buffer` was read. Returns the connection with the bytes
@@ -204,8 +208,12 @@ impl<H: Handler> App<H> {
         self.handler.on_complete(record);
         written?;
         if !session.is_body_done() {
-            // Fails only by its timeout or the client, and the connection is closed either way.
-            let _ = session.drain_request_body().await;
+            if session.is_http2() || charge.bytes() >= BODY_READER_BYTES {
+                // Fails only by its timeout or the client, and the connection is closed either way.
+                let _ = session.drain_request_body().await;
+            } else {
+                sleep(LINGER).await;
+            }
         }
         Ok(())
     }
@@ -221,6 +229,9 @@ impl<H: Handler> App<H> {
         if session.is_body_empty() {
             return Ok(Ok((Bytes::new(), charge.split(0))));
         }
+        if !session.is_http2() && !charge.try_grow(BODY_READER_BYTES) {
+            return Ok(Err(Rejection::Overloaded));
+        }
         let announced = session.get_header("content-length").and_then(|text| text.to_str().ok()?.trim().parse().ok());
         if announced.is_some_and(|length: usize| length > body_bytes_max) {
             return Ok(Err(Rejection::BodyTooLarge));
@@ -232,9 +243,6 @@ impl<H: Handler> App<H> {
             let keepalive = session.get_keepalive();
             self.write_in_time(session.write_continue_response()).await?;
             session.set_keepalive(keepalive);
-        }
-        if !session.is_http2() && !charge.try_grow(BODY_READER_BYTES) {
-            return Ok(Err(Rejection::Overloaded));
         }
         let deadline = started + self.options.body_timeout;
         let (mut body, mut body_charge) = (BytesMut::new(), charge.split(0));

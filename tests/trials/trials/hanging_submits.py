@@ -89,7 +89,12 @@ def run(trial: Trial) -> None:
         for name, content_type, body in bodies():
             with closing(HangingUpstream(reads)) as upstream:
                 host, port = upstream.address
-                settings = {"UPSTREAM_URL": f"http://{host}:{port}", "UPSTREAM_SUBMIT_TIMEOUT_MS": "30000"}
+                settings = {
+                    "UPSTREAM_URL": f"http://{host}:{port}",
+                    "UPSTREAM_SUBMIT_TIMEOUT_MS": "30000",
+                    "LEDGER_SUBMIT_WAIT_MS": "3000",
+                    "UPSTREAM_NEW_KEY_WAIT_MS": "1500",
+                }
                 with run_gateway(trial.capgate, settings) as gateway:
                     case = f"{name}, {'read' if reads else 'unread'} by the upstream"
                     measure(trial, case, gateway, upstream, content_type, body)
@@ -117,5 +122,6 @@ def measure(
     for stream in streams:
         stream.close()
     upstream.close()
+    # A submit waits for up to ledger.submit_wait_ms (here 3 s), and its connection with it.
     is_returned = gateway.wait_for_metric("capgate_memory_charged_bytes", 0, 10)
     trial.equal(f"{name}: memory returned", is_returned, True)
