@@ -25,6 +25,7 @@ pub mod config;
 pub mod domain;
 pub mod gateway;
 pub mod http;
+pub mod json;
 pub mod ledger;
 pub mod legacy;
 pub mod memory;

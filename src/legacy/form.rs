@@ -15,6 +15,7 @@ use super::limits::FormLimits;
 use super::multipart;
 use crate::domain::Failure;
 use crate::http::{Inbound, Verb};
+use crate::json::has_few_values;
 
 /// A file part of a multipart body.
 #[derive(Clone, Debug)]
@@ -143,6 +144,9 @@ impl<'i> Form<'i> {
     /// 2captcha-ruby send `"json":1`), nested values their JSON text, and null counts as absent. A repeated member is a
     /// repeated parameter.
     fn parse_json(&mut self, body: &[u8], pairs_max: usize) -> Result<(), Failure> {
+        if !has_few_values(body) {
+            return Err(Failure::Parameter("body"));
+        }
         let Ok(Members(members)) = serde_json::from_slice(body) else {
             return Err(Failure::Parameter("body"));
         };
@@ -240,6 +244,18 @@ mod tests {
         assert_eq!(form.get("json"), Some("1"));
         assert_eq!(form.get("x"), None);
         assert_eq!(form.get("data"), Some(r#"{"blob":"v"}"#));
+    }
+
+    /// A body of 4 MiB would otherwise become a tree of a hundred and more.
+    #[test]
+    fn json_with_very_many_values_is_refused_unparsed() {
+        let body = |values: usize| format!(r#"{{"key":"K","data":[{}1]}}"#, "1,".repeat(values));
+        let parse = |body: &str| {
+            let inbound = inbound("application/json", "", body);
+            Form::parse(&inbound, &LIMITS).1
+        };
+        assert_eq!(parse(&body(9_000)), Ok(()));
+        assert_eq!(parse(&body(10_000)), Err(Failure::Parameter("body")));
     }
 
     #[test]

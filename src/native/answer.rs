@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 use super::codes::{self, MaskedCause, PollError};
 use super::rate::Rate;
 use crate::domain::{CreatedTask, Failure, NativeId, Outcome, Solved};
+use crate::json::has_few_values;
 use crate::methods::{Method, Payload, Solution, Value};
 
 /// A complete, decompressed HTTP answer of the upstream.
@@ -153,6 +154,9 @@ fn unusable_failure(answer: &Answer) -> Failure {
 fn parse_members(answer: &Answer) -> Option<Map<String, Json>> {
     // JSON allows no byte-order mark, but one is harmless.
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
+    if !has_few_values(body) {
+        return None;
+    }
     serde_json::from_slice::<UniqueMembers>(body).ok().map(|UniqueMembers(members)| members)
 }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::domain::Failure;
+use crate::json::has_few_values;
 use crate::legacy::base64;
 use crate::legacy::form::Form;
 use crate::methods::{Need, Param, Value};
@@ -57,6 +58,7 @@ pub(super) fn image_array(form: &Form, param: &Param, bytes_max: usize) -> Resul
     const IMAGES_MAX: usize = 32;
     let array = param.legacy.iter().find_map(|name| form.get(name));
     let texts: Vec<String> = match array {
+        Some(json) if !has_few_values(json.as_bytes()) => return Err(Failure::Upload),
         Some(json) => serde_json::from_str(json).map_err(|_| Failure::Upload)?,
         None => param.legacy.iter().flat_map(|name| form.members(name)).map(|(_, text)| text.to_owned()).collect(),
     };

@@ -1,5 +1,6 @@
 //! Texts of a known syntax: URLs, hosts and cookies.
 
+use crate::json::has_few_values;
 use url::Url;
 
 /// Returns the URL unchanged if it is an absolute http(s) URL with a host.
@@ -25,6 +26,9 @@ pub(super) fn host(text: &str) -> Option<String> {
 /// use `=` stay unchanged.
 pub(super) fn parse_cookies(text: &str) -> Option<String> {
     if text.starts_with('[') {
+        if !has_few_values(text.as_bytes()) {
+            return None;
+        }
         let list: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
         let pair = |cookie: &serde_json::Value| {
             Some(format!("{}={}", cookie.get("name")?.as_str()?, cookie.get("value")?.as_str()?))
