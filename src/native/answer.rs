@@ -220,11 +220,15 @@ fn native_id(value: &Json) -> Option<NativeId> {
     }
 }
 
-/// Whether an answer carries the id of another task. The JSON type and the case of the letters may differ.
+/// Whether an answer carries the id of another task. The JSON type and the case of the letters may differ. No id, null, 0
+/// and an empty text name no task; anything else that is not the id is another one.
 fn is_about_another_task(members: &Map<String, Json>, native: &NativeId) -> bool {
-    let answered = members.get("taskId").and_then(native_id);
-    answered
-        .is_some_and(|answered| answered != *native && !answered.to_string().eq_ignore_ascii_case(&native.to_string()))
+    let Some(answered) = members.get("taskId").filter(|id| !id.is_null()) else { return false };
+    if answered.as_u64() == Some(0) || answered.as_str() == Some("") {
+        return false;
+    }
+    native_id(answered)
+        .is_none_or(|answered| answered != *native && !answered.to_string().eq_ignore_ascii_case(&native.to_string()))
 }
 
 /// Adapts a failure to the method: only reCAPTCHA has codes for a bad site key. For other methods it is a parameter
@@ -326,6 +330,27 @@ fn to_value(json: &Json) -> Value {
         Json::Array(items) => Value::List(items.iter().map(to_value).collect()),
         Json::Object(members) => {
             Value::Record(members.iter().map(|(name, value)| (name.clone(), to_value(value))).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_with_any_other_id_is_about_another_task() {
+        let native = NativeId::from_number(7_001);
+        let of = |id: &str| {
+            let members: Map<String, Json> = serde_json::from_str(&format!(r#"{{"taskId":{id}}}"#)).expect("JSON");
+            is_about_another_task(&members, &native)
+        };
+        for id in ["7001", r#""7001""#, "null", "0", r#""""#] {
+            assert!(!of(id), "{id}");
+        }
+        assert!(!is_about_another_task(&Map::new(), &native));
+        for id in ["9999", r#""9999""#, "9999.0", "-9999", "99999999999999999999999", r#"["9999"]"#, "{}", "true"] {
+            assert!(of(id), "{id}");
         }
     }
 }

@@ -171,7 +171,7 @@ impl<H: Handler> App<H> {
             Ok(Ok((body, body_charge))) => {
                 bytes_in = body.len();
                 request.body = body;
-                match self.try_respond(&request, client, started) {
+                match self.try_respond(&request, client, now()) {
                     Step::Ready(response) => response,
                     Step::Pending(pending) => self.respond(request, pending, body_charge).await,
                 }
@@ -269,6 +269,12 @@ impl<H: Handler> App<H> {
             body.extend_from_slice(&chunk);
         }
     }
+}
+
+/// Returns the current time of tokio's clock.
+#[expect(clippy::disallowed_methods, reason = "the rate of requests is a property of real time")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Whether the header asks to close the connection after the response (RFC 9112, section 9.6).

@@ -403,3 +403,24 @@ async fn the_buffers_of_unfinished_bodies_count() {
     process.wait_for_metric("capgate_memory_charged_bytes 0").await;
     process.stop().await;
 }
+
+/// A body may take longer than it takes the meter to fill, while the address sends other requests.
+#[tokio::test]
+async fn a_slow_body_is_not_taken_for_too_many_requests() {
+    let settings =
+        [("CAPGATE_LIMITS_ADDRESS_REQUESTS_PER_SECOND", "1000"), ("CAPGATE_LIMITS_ADDRESS_REQUESTS_BURST", "10")];
+    let mut process = Process::start("run", &sandbox(&settings)).await;
+    let mut slow = connect_from(1, process.http).await;
+    slow.write_all(b"POST /res.php HTTP/1.1\r\nHost: x\r\nContent-Length: 24\r\n\r\nkey=K&action=getbal")
+        .await
+        .expect("written");
+    // The meter of ten requests is empty after 10 ms.
+    let started = std::time::Instant::now();
+    while started.elapsed() < std::time::Duration::from_millis(50) {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_served(&mut connect_from(1, process.http).await).await);
+    slow.write_all(b"ance&").await.expect("written");
+    assert_eq!(read_response(&mut slow).await.expect("a response").body, b"50.2500");
+    process.stop().await;
+}
