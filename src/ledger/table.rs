@@ -197,7 +197,8 @@ impl Table {
                 Next::Empty => return NextPrefetch::Idle,
             };
             let Some(mut record) = self.records.get_mut(&id) else { continue };
-            if !record.expire_if_due(now, &self.options)
+            // An entry may be older than its record, whose expiry is not its business.
+            if now < record.expires()
                 && let Some(ticket) = record.prefetch(now, &self.options, || self.reserve_flight())
             {
                 return NextPrefetch::Start(id, ticket);
