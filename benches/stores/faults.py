@@ -141,7 +141,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary")
     parser.add_argument("folder")
-    parser.add_argument("stores", nargs="*", default=["redb", "redb-id-checked", "sqlite", "sqlite-checked", "journal"])
+    parser.add_argument("stores", nargs="*", default=["redb", "redb-id-checked", "sqlite", "sqlite-checked", "sqlite-range", "journal"])
     options = parser.parse_args()
     os.umask(0o022)
     for kind in options.stores:

@@ -166,7 +166,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("folder")
     parser.add_argument("stores", nargs="*", default=["redb", "redb-2phase", "redb-quick", "redb-id",
-                                                               "redb-id-quick", "sqlite", "journal"])
+                                                               "redb-id-quick", "sqlite", "sqlite-range", "journal"])
     parser.add_argument("--batches", type=int, default=60)
     parser.add_argument("--cuts", type=int, default=150)
     parser.add_argument("--ignore-syncs", action="store_true", help="a disk that lies, to show that losses are noticed")

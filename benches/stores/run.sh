@@ -16,8 +16,9 @@ else
 fi
 "$stores" batches "$data" $live $rounds
 "$stores" turnover "$data" $live $turnovers
-"$stores" burst "$data" $records
-"$stores" burst "$data" $records redb-id-checked sqlite-checked
+"$stores" burst "$data" $records ordered
+"$stores" burst "$data" $records random
+"$stores" burst "$data" $records ordered redb-id-checked sqlite-range-checked
 "$stores" kills "$data" $kills
 python3 power.py "$stores" "$data" --cuts $cuts
 python3 faults.py "$stores" "$data"

@@ -1,5 +1,7 @@
 //! Compares embedded stores on capgate's workload; see `README.md`.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
 mod crash;
 #[cfg(feature = "journal")]
 mod journal;
@@ -16,16 +18,27 @@ use std::process::ExitCode;
 
 use store::Result;
 
-const USAGE: &str = "usage: capgate-stores batches FOLDER LIVE ROUNDS | turnover FOLDER LIVE TURNOVERS |
-    burst FOLDER RECORDS [STORE...] | kills FOLDER TIMES | faults STORE FOLDER BATCHES [FILLER] | hold STORE FOLDER |
-    write-recorded STORE FOLDER BATCHES | check-recorded STORE FOLDER BATCHES EXPIRED";
+const USAGE: &str = "usage: capgate-stores batches FOLDER LIVE ROUNDS | turnover FOLDER LIVE TURNOVERS [STORE...] |
+    burst FOLDER RECORDS random|ordered [STORE...] | shrink FOLDER LIVE RECORDS [STORE...] | kills FOLDER TIMES |
+    faults STORE FOLDER BATCHES [FILLER] | hold STORE FOLDER | write-recorded STORE FOLDER BATCHES |
+    check-recorded STORE FOLDER BATCHES EXPIRED";
+
+fn choose<'a>(kinds: &'a [&'a str]) -> &'a [&'a str] {
+    if kinds.is_empty() { store::MAIN_KINDS } else { kinds }
+}
 
 fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["batches", root, live, rounds] => measure::batches(Path::new(root), live.parse()?, rounds.parse()?),
-        ["turnover", root, live, turnovers] => measure::turnover(Path::new(root), live.parse()?, turnovers.parse()?),
-        ["burst", root, records] => measure::burst(Path::new(root), records.parse()?, store::MAIN_KINDS),
-        ["burst", root, records, kinds @ ..] => measure::burst(Path::new(root), records.parse()?, kinds),
+        ["turnover", root, live, turnovers, kinds @ ..] => {
+            measure::turnover(Path::new(root), live.parse()?, turnovers.parse()?, choose(kinds))
+        }
+        ["burst", root, records, order @ ("random" | "ordered"), kinds @ ..] => {
+            measure::burst(Path::new(root), records.parse()?, *order == "ordered", choose(kinds))
+        }
+        ["shrink", root, live, records, kinds @ ..] => {
+            measure::shrink(Path::new(root), live.parse()?, records.parse()?, choose(kinds))
+        }
         ["kills", root, times] => crash::kills(Path::new(root), times.parse()?),
         ["faults", kind, dir, batches] => crash::write_under_faults(kind, Path::new(dir), batches.parse()?, None),
         ["faults", kind, dir, batches, filler] => {

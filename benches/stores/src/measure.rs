@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, fadvise};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::store::{self, KINDS, MAIN_KINDS, Result, Store};
+use crate::store::{self, KINDS, Result, Store};
 use crate::workload::{Random, Workload};
 
 fn processor_time() -> Duration {
@@ -57,14 +57,14 @@ fn fresh(root: &Path, name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-struct Candidate {
-    kind: &'static str,
+struct Candidate<'a> {
+    kind: &'a str,
     store: Box<dyn Store>,
     workload: Workload,
     expiry: (Duration, usize),
 }
 
-impl Candidate {
+impl Candidate<'_> {
     fn minute(&mut self) -> Result<()> {
         let before = self.workload.live();
         if self.workload.advance() {
@@ -157,12 +157,12 @@ pub fn batches(root: &Path, live: usize, rounds: usize) -> Result<()> {
 }
 
 /// The size of the files against the live payload, over several turnovers, with expiry every minute.
-pub fn turnover(root: &Path, live: usize, turnovers: u32) -> Result<()> {
+pub fn turnover(root: &Path, live: usize, turnovers: u32, kinds: &[&str]) -> Result<()> {
     println!("{live} live records, batches of 1000, expiry and a bounded reclaim once a minute of model time");
     println!(
         "store         turnover  live MiB  files MiB  ratio: median  max  commit p50 ms  p99 ms  max ms  minute p50 ms  max ms"
     );
-    for kind in MAIN_KINDS {
+    for kind in kinds {
         let dir = fresh(root, kind)?;
         let mut candidate = Candidate {
             kind,
@@ -225,6 +225,54 @@ pub fn turnover(root: &Path, live: usize, turnovers: u32) -> Result<()> {
     Ok(())
 }
 
+/// A burst on top of the steady state: how large the files become, and what it takes to bring them below twice the live
+/// data once the burst has expired.
+pub fn shrink(root: &Path, live: usize, records: usize, kinds: &[&str]) -> Result<()> {
+    println!("{live} live records, and {records} open ones at once, which expire within 30 to 60 minutes");
+    for kind in kinds {
+        let dir = fresh(root, kind)?;
+        let mut candidate = Candidate {
+            kind,
+            store: store::open(kind, &dir)?,
+            workload: Workload::new(live as u64),
+            expiry: (Duration::ZERO, 0),
+        };
+        while candidate.workload.minute < 46 {
+            candidate.workload.batch(&mut *candidate.store, 1_000)?;
+            candidate.minute()?;
+        }
+        let print_size = |name: &str, live_bytes: u64| -> Result<()> {
+            let bytes = store::bytes_on_disk(&dir)?;
+            println!(
+                "{kind:13} {name}: {:.1} MiB live, {:.1} MiB on disk, ratio {:.2}",
+                mebi(live_bytes),
+                mebi(bytes),
+                mebi(bytes) / mebi(live_bytes)
+            );
+            Ok(())
+        };
+        print_size("steady", candidate.workload.live_bytes)?;
+        for _ in 0..records / 1_000 {
+            candidate.workload.batch_of_open(&mut *candidate.store, 1_000, Some(records))?;
+        }
+        print_size("after the burst", candidate.workload.live_bytes)?;
+        let until = candidate.workload.minute + 62;
+        while candidate.workload.minute < until {
+            candidate.workload.batch(&mut *candidate.store, 1_000)?;
+            candidate.minute()?;
+        }
+        print_size("after its expiry", candidate.workload.live_bytes)?;
+        let start = Instant::now();
+        candidate.store.compact()?;
+        println!("{kind:13} compact: {:.0} ms", millis(start.elapsed()));
+        print_size("compacted", candidate.workload.live_bytes)?;
+        candidate.workload.verify(&mut *candidate.store)?;
+        drop(candidate);
+        fs::remove_dir_all(&dir)?;
+    }
+    Ok(())
+}
+
 /// Drops the files of a store from the page cache, as after a restart of the machine.
 pub fn forget_pages(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
@@ -273,15 +321,17 @@ fn scan_decoding(store: &mut dyn Store, threads: usize) -> Result<u64> {
 }
 
 /// A million open records: the start with them, and what remains of the files when all have expired.
-pub fn burst(root: &Path, records: usize, kinds: &[&str]) -> Result<()> {
-    println!("{records} open records of 220 bytes");
+pub fn burst(root: &Path, records: usize, in_order: bool, kinds: &[&str]) -> Result<()> {
+    let order = if in_order { "in the order of their ids" } else { "in random order" };
+    println!("{records} open records of 220 bytes, which expire {order}");
+    let in_order = in_order.then_some(records);
     for kind in kinds {
         let dir = fresh(root, kind)?;
         let mut workload = Workload::new(records as u64);
         let mut store = store::open(kind, &dir)?;
         let start = Instant::now();
         for _ in 0..records / 1_000 {
-            workload.batch_of_open(&mut *store, 1_000)?;
+            workload.batch_of_open(&mut *store, 1_000, in_order)?;
         }
         println!("{kind:13} written in batches of 1000: {:.1} s", start.elapsed().as_secs_f64());
         let start = Instant::now();
@@ -338,7 +388,7 @@ pub fn burst(root: &Path, records: usize, kinds: &[&str]) -> Result<()> {
             slowest = slowest.max(start.elapsed());
         }
         println!(
-            "{kind:13} expired bucket by bucket in {:.0} ms, slowest of 31 {:.0} ms, {:.1} MiB written; files {:.1} -> {:.1} MiB",
+            "{kind:13} expired bucket by bucket in {:.0} ms, slowest {:.0} ms, {:.1} MiB written; files {:.1} -> {:.1} MiB",
             millis(start.elapsed()),
             millis(slowest),
             mebi(written_bytes() - written),
@@ -350,7 +400,7 @@ pub fn burst(root: &Path, records: usize, kinds: &[&str]) -> Result<()> {
         let mut slowest = Duration::ZERO;
         for minute in 0..60 {
             let start = Instant::now();
-            workload.batch_of_open(&mut *store, 10)?;
+            workload.batch_of_open(&mut *store, 10, None)?;
             store.reclaim()?;
             slowest = slowest.max(start.elapsed());
             if minute == 9 || minute == 59 {

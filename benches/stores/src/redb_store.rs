@@ -96,7 +96,7 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn commit(&mut self, ops: &[Op<'_>]) -> Result<()> {
-        if self.buckets.is_some() {
+        if self.options.by_id {
             let mut value = Vec::new();
             self.write_by_id(|table| {
                 for op in ops {
@@ -157,7 +157,7 @@ impl Store for RedbStore {
     }
 
     fn scan(&mut self, each: &mut dyn FnMut(u64, u32, &[u8])) -> Result<()> {
-        if self.buckets.is_some() {
+        if self.options.by_id {
             return self.scan_by_id(each);
         }
         let transaction = self.database.begin_read()?;
@@ -175,7 +175,7 @@ impl Store for RedbStore {
 
     fn get(&mut self, id: u64, bucket: u32) -> Result<Option<Vec<u8>>> {
         let transaction = self.database.begin_read()?;
-        if self.buckets.is_some() {
+        if self.options.by_id {
             let table = transaction.open_table(TASKS_BY_ID)?;
             return Ok(table.get(id)?.map(|value| split(value.value()).1.to_vec()));
         }

@@ -31,7 +31,8 @@ pub trait Store {
 
 /// Besides these, `-checked` variants verify the whole file when they open it.
 ///
-/// `redb` is keyed by bucket and id, `redb-id` by id; both have variants of their commits.
+/// `redb` is keyed by bucket and id, `redb-id` by id, each with variants of its commits;
+/// `sqlite` by id with an index by bucket, `sqlite-range` by bucket and id.
 pub const KINDS: &[&str] = &[
     #[cfg(feature = "redb")]
     "redb",
@@ -45,6 +46,8 @@ pub const KINDS: &[&str] = &[
     "redb-id-quick",
     #[cfg(feature = "sqlite")]
     "sqlite",
+    #[cfg(feature = "sqlite")]
+    "sqlite-range",
     #[cfg(feature = "journal")]
     "journal",
 ];
@@ -55,10 +58,10 @@ pub const MAIN_KINDS: &[&str] = &[
     "redb",
     #[cfg(feature = "redb")]
     "redb-id",
-    #[cfg(feature = "redb")]
-    "redb-id-quick",
     #[cfg(feature = "sqlite")]
     "sqlite",
+    #[cfg(feature = "sqlite")]
+    "sqlite-range",
     #[cfg(feature = "journal")]
     "journal",
 ];
@@ -79,8 +82,9 @@ pub fn open(kind: &str, dir: &Path) -> Result<Box<dyn Store>> {
             )?))
         }
         #[cfg(feature = "sqlite")]
-        "sqlite" | "sqlite-checked" => {
-            Ok(Box::new(crate::sqlite_store::SqliteStore::open(dir, kind.ends_with("-checked"))?))
+        "sqlite" | "sqlite-checked" | "sqlite-range" | "sqlite-range-checked" => {
+            let (by_bucket, checked) = (kind.contains("-range"), kind.ends_with("-checked"));
+            Ok(Box::new(crate::sqlite_store::SqliteStore::open(dir, by_bucket, checked)?))
         }
         #[cfg(feature = "journal")]
         "journal" => Ok(Box::new(crate::journal::Journal::open(dir)?)),

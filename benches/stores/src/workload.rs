@@ -135,14 +135,18 @@ impl Workload {
         self.commit(store, &writes)
     }
 
-    /// Commits `size` submits whose records expire at some time within the next hour.
-    pub fn batch_of_open(&mut self, store: &mut dyn Store, size: usize) -> Result<()> {
+    /// Commits `size` submits whose records expire within the minutes 30 to 60: in the order of their ids if there are
+    /// `in_order` of them in all, otherwise at random.
+    pub fn batch_of_open(&mut self, store: &mut dyn Store, size: usize, in_order: Option<usize>) -> Result<()> {
         let mut writes = Vec::with_capacity(size);
         for _ in 0..size {
             let id = self.next_id;
             self.next_id += 1;
-            let bucket = self.minute + 30 + u32::try_from(self.random.below(31)).expect("a minute");
-            writes.push(self.put(id, bucket, OPEN_BYTES));
+            let minute = match in_order {
+                Some(records) => (self.next_id - 1) % records as u64 * 30 / records as u64,
+                None => self.random.below(31),
+            };
+            writes.push(self.put(id, self.minute + 30 + u32::try_from(minute)?, OPEN_BYTES));
         }
         self.commit(store, &writes)
     }
