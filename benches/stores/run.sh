@@ -19,6 +19,7 @@ fi
 "$stores" burst "$data" $records ordered
 "$stores" burst "$data" $records random
 "$stores" burst "$data" $records ordered redb-id-checked sqlite-range-checked
+"$stores" shrink "$data" $live $records redb sqlite journal
 "$stores" kills "$data" $kills
 python3 power.py "$stores" "$data" --cuts $cuts
 python3 faults.py "$stores" "$data"
