@@ -212,7 +212,8 @@ impl<W> NewKeys<W> {
             return Admission::Denied;
         }
         self.next_expiry = self.next_expiry.min(deadline);
-        self.waiting.insert(place, waiter_of(attempt, deadline, waiter));
+        let was_refused = attempt.was_refused;
+        self.waiting.insert(place, Waiter { account: account.clone(), client, was_refused, deadline, wake: waiter });
         Admission::Waiting
     }
 
@@ -410,11 +411,6 @@ impl<W> NewKeys<W> {
         woken.extend(displaced.map(|Waiter { account, wake: waiter, .. }| (waiter, account, Wake::Denied)));
         true
     }
-}
-
-fn waiter_of<W>(attempt: Attempt<'_>, deadline: Moment, wake: W) -> Waiter<W> {
-    let Attempt { account, client, was_refused, .. } = attempt;
-    Waiter { account: account.clone(), client, was_refused, deadline, wake }
 }
 
 #[cfg(test)]

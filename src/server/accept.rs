@@ -16,8 +16,9 @@ use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
+use super::clock::now;
 use super::connections::{ConnectionGuard, Connections, Refusal};
 use super::handler::Handler;
 use super::listener::Listener;
@@ -161,12 +162,6 @@ async fn read_record(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Resu
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-}
-
-/// Returns the current time of tokio's clock, which tests pause.
-#[expect(clippy::disallowed_methods, reason = "a deadline of the server")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// Wraps the socket of a client as Pingora's listeners do. Requests are read and responses written in one piece, so the stream has no

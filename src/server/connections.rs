@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::client::{AddressUsage, Client};
+use super::clock::now;
 use super::options::ConnectionLimits;
 use super::trusted_proxies::TrustedProxies;
 use crate::http::ClientNetwork;
@@ -192,11 +193,6 @@ impl Connections {
 /// Whether an address may be forgotten: nobody but the map and `holders` others has its usage.
 fn is_unused(usage: &Arc<AddressUsage>, now: Instant, holders: usize) -> bool {
     Arc::strong_count(usage) <= 1 + holders && usage.is_rested(now)
-}
-
-fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "the rate of requests is a property of real time")]
-    Instant::now()
 }
 
 /// One open connection.

@@ -7,6 +7,7 @@ mod accept;
 mod app;
 mod chunked;
 mod client;
+mod clock;
 pub mod connections;
 mod frame_meter;
 pub mod handler;

@@ -16,6 +16,7 @@ use super::handler::Handler;
 use super::http2;
 use super::listener::Listener;
 use super::options::{ConnectionLimits, Options};
+use super::request::{has_header_end, without_empty_lines};
 use crate::memory::MemoryBudget;
 
 /// A server without listeners.
@@ -65,7 +66,7 @@ impl<H: Handler> PipeServer<H> {
                 let mut connection: Option<(Stream, _)> = Some((stream, BytesMut::new()));
                 while let Some((mut stream, mut buffer)) = connection {
                     // The fast path hands over complete headers.
-                    while !has_header(&buffer) {
+                    while !has_header_end(without_empty_lines(&buffer)) {
                         buffer.reserve(4_096);
                         let read = timeout(app.options.header_timeout, stream.read_buf(&mut buffer)).await;
                         if !matches!(read, Ok(Ok(1..))) {
@@ -90,12 +91,4 @@ impl<H: Handler> PipeServer<H> {
     pub fn memory_used(&self) -> usize {
         self.listener.0.memory.used()
     }
-}
-
-/// Whether bytes begin with a complete header. Empty lines in front of it are ignored (RFC 9112, section 2.2).
-fn has_header(mut bytes: &[u8]) -> bool {
-    while let Some(rest) = bytes.strip_prefix(b"\r\n") {
-        bytes = rest;
-    }
-    memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some()
 }

@@ -87,6 +87,11 @@ pub(super) fn without_empty_lines(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// Whether bytes contain the end of a header, with or without carriage returns.
+pub(super) fn has_header_end(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some()
+}
+
 /// What the header of an HTTP/1 request contains before Pingora reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RawHeader {

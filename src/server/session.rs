@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::app::App;
 use super::chunked::{ChunkCheck, ChunkedStream, MalformedChunk};
 use super::client::Client;
+use super::clock::now;
 use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response};
 use super::http1::FREE_RESPONSE_BYTES;
@@ -94,8 +95,7 @@ impl<H: Handler> App<H> {
         client: &Client,
         shutdown: &ShutdownWatch,
     ) -> Option<ServerSession> {
-        #[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing")]
-        let started = Instant::now();
+        let started = now();
         self.configure(&mut session, shutdown);
         match self.serve_request(&mut session, charge, client, started).await {
             Ok(()) => Some(session),
@@ -269,12 +269,6 @@ impl<H: Handler> App<H> {
             body.extend_from_slice(&chunk);
         }
     }
-}
-
-/// Returns the current time of tokio's clock.
-#[expect(clippy::disallowed_methods, reason = "the rate of requests is a property of real time")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// Whether the header asks to close the connection after the response (RFC 9112, section 9.6).

@@ -18,13 +18,14 @@ use bytes::BytesMut;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use self::deadline_timer::DeadlineTimer;
 use self::encode::encode;
 use self::parse::{Parsed, parse, target_start};
 use super::app::App;
 use super::client::Client;
+use super::clock::now;
 use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Response};
 use super::request::HEADER_BYTES_MAX;
@@ -242,11 +243,6 @@ fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, context: &mut Context<'
         buffer.extend_from_slice(read.filled());
         read.filled().len()
     })
-}
-
-fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "deadlines of a connection, and durations for the access log")]
-    Instant::now()
 }
 
 #[cfg(test)]

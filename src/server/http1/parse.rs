@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::{Inbound, Verb};
 use crate::server::http2;
-use crate::server::request::{HEADER_BYTES_MAX, is_host, new_inbound};
+use crate::server::request::{HEADER_BYTES_MAX, has_header_end, is_host, new_inbound};
 use crate::server::trusted_proxies::TrustedProxies;
 
 /// Most headers of such a request.
@@ -114,9 +114,7 @@ fn may_become_header(bytes: &[u8]) -> bool {
     // Empty lines in front of a request are ignored (RFC 9112, section 2.2).
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
     let bytes = bytes.get(start..).unwrap_or_default();
-    let is_complete =
-        memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some();
-    !is_complete && bytes.first().is_some_and(u8::is_ascii_graphic)
+    !has_header_end(bytes) && bytes.first().is_some_and(u8::is_ascii_graphic)
 }
 
 /// Returns the beginning of the target in the beginning of a request, if it is there.
