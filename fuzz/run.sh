@@ -63,6 +63,8 @@ fuzz() {
   # libFuzzer's message and the panic message; the log has the complete output.
   grep -aE -A 1 'panicked at|ERROR: libFuzzer|^SUMMARY' "$log" | head -n 12
   found=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
+  # Whoever has only this output can repeat the failure.
+  [ ! -f "$found" ] || [ "$(wc -c <"$found")" -gt 6000 ] || echo "input, in base64: $(base64 -w0 "$found")"
   found=${found#"$root"/}
   echo "FAIL $target: exit code $status, coverage ${last:-unknown}, input ${found:-not saved}, log ${log#"$root"/}"
   return 1

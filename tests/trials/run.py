@@ -3,7 +3,7 @@
 
     tests/trials/run.py [--full] [--capgate PATH] [--list] [TRIAL…]
 
-Prints one line per figure with its goal, then `N passed, N failed`. Exits with 1 if a goal was missed.
+Prints one line per figure with its goal, the missed ones once more, then `N passed, N failed`. Exits with 1 if a goal was missed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
         return
     if not options.capgate.is_file():
         sys.exit(f"{options.capgate} is missing: run cargo build --release --locked --bin capgate")
-    passed = failed = 0
+    passed, missed = 0, []
     for name, module in trials.items():
         started = time.monotonic()
         print(f"---- {name}", flush=True)
@@ -56,10 +56,11 @@ def main() -> None:
             traceback.print_exc()
             trial.fail("the trial ended early")
         passed += trial.passed
-        failed += trial.failed
+        missed += [f"FAIL {name}: {text}" for text in trial.missed]
         print(f"     {name}: {time.monotonic() - started:.0f} s", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    # A reader of a long log looks at its end.
+    print(*missed, f"{passed} passed, {len(missed)} failed", sep="\n")
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,18 @@ struct Candidate<'a> {
     expiry: (Duration, usize),
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    /// Opens a new store and fills it until as many records expire as are added.
+    fn at_steady_state(kind: &'a str, dir: &Path, live: usize) -> Result<Self> {
+        let store = store::open(kind, dir)?;
+        let mut this = Self { kind, store, workload: Workload::new(live as u64), expiry: (Duration::ZERO, 0) };
+        while this.workload.minute < 46 {
+            this.workload.batch(&mut *this.store, 1_000)?;
+            this.minute()?;
+        }
+        Ok(this)
+    }
+
     fn minute(&mut self) -> Result<()> {
         let before = self.workload.live();
         if self.workload.advance() {
@@ -82,18 +93,7 @@ impl Candidate<'_> {
 pub fn batches(root: &Path, live: usize, rounds: usize) -> Result<()> {
     let mut candidates = Vec::new();
     for kind in KINDS {
-        let dir = fresh(root, kind)?;
-        let mut candidate = Candidate {
-            kind,
-            store: store::open(kind, &dir)?,
-            workload: Workload::new(live as u64),
-            expiry: (Duration::ZERO, 0),
-        };
-        while candidate.workload.minute < 46 {
-            candidate.workload.batch(&mut *candidate.store, 1_000)?;
-            candidate.minute()?;
-        }
-        candidates.push(candidate);
+        candidates.push(Candidate::at_steady_state(kind, &fresh(root, kind)?, live)?);
     }
     // How long a sync of one appended page takes at the same moments, as a scale for the rest.
     let mut scale = Vec::new();
@@ -231,16 +231,7 @@ pub fn shrink(root: &Path, live: usize, records: usize, kinds: &[&str]) -> Resul
     println!("{live} live records, and {records} open ones at once, which expire within 30 to 60 minutes");
     for kind in kinds {
         let dir = fresh(root, kind)?;
-        let mut candidate = Candidate {
-            kind,
-            store: store::open(kind, &dir)?,
-            workload: Workload::new(live as u64),
-            expiry: (Duration::ZERO, 0),
-        };
-        while candidate.workload.minute < 46 {
-            candidate.workload.batch(&mut *candidate.store, 1_000)?;
-            candidate.minute()?;
-        }
+        let mut candidate = Candidate::at_steady_state(kind, &dir, live)?;
         let print_size = |name: &str, live_bytes: u64| -> Result<()> {
             let bytes = store::bytes_on_disk(&dir)?;
             println!(

@@ -17,11 +17,11 @@ from .trial import Trial
 RESIDENT_MAX_MIB = 256.0
 P99_RATIO_MAX = 2.0
 # Below it, a latency is noise of a small or busy machine. The floods found here took seconds.
-P99_FLOOR_SMALL_MS = 100.0
+P99_FLOOR_SMALL_MS = 500.0
 P99_FLOOR_FULL_MS = 5.0
 DRAIN_MS = 1000
 # Beyond the drain: the process ends, and a busy machine notices.
-DRAIN_SLACK_S = 1.0
+DRAIN_SLACK_S = 3.0
 CLOSE_MAX_S = 10.0
 
 POLL = b"GET /res.php?key=honest&action=get&id=1 HTTP/1.1\r\nHost: x\r\n\r\n"

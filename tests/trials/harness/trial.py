@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,7 +18,7 @@ class Trial:
     capgate: Path
     is_full: bool
     passed: int = 0
-    failed: int = 0
+    missed: list[str] = field(default_factory=list)
 
     def size(self, small: int, full: int) -> int:
         """Returns the small size for CI, or the full one."""
@@ -48,5 +48,5 @@ class Trial:
         if is_met:
             self.passed += 1
         else:
-            self.failed += 1
+            self.missed.append(text)
         print(f"{'ok  ' if is_met else 'FAIL'} {text}", flush=True)
