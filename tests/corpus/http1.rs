@@ -507,6 +507,14 @@ fn connections(corpus: &mut Corpus) {
         corpus.framing("HTTP/1.1", &format!("Content-Length: 5\r\nExpect: {expect}\r\n"), Served);
         corpus.coding("HTTP/1.1", &format!("Transfer-Encoding: chunked\r\nExpect: {expect}\r\n"), Served);
         corpus.headers(&format!("Host: x\r\nExpect: {expect}\r\n"), Served);
+        corpus.coding("HTTP/1.0", &format!("Transfer-Encoding: chunked\r\nExpect: {expect}\r\n"), Refused);
+        let chunked = format!("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: {expect}\r\n\r\n");
+        // The first of the body is malformed, or something behind it; the response may follow an interim one.
+        for body in ["x", "1;a=\x01\r\na\r\n0\r\n\r\n", "5\r\nhello\n", "5\r\nhello\r\n0\r\na\r\n"] {
+            corpus.add("expect", &format!("{chunked}{body}"), Refused, "");
+        }
+        let empty = format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: {expect}\r\n\r\n");
+        corpus.add("expect", &empty, Served, "POST /a ");
     }
     // An unknown expectation may be answered with 417 (RFC 9110, section 10.1.1).
     for expect in [
@@ -521,6 +529,8 @@ fn connections(corpus: &mut Corpus) {
         corpus.framing("HTTP/1.1", &format!("Content-Length: 5\r\nExpect: {expect}\r\n"), Either);
     }
     corpus.framing("HTTP/1.0", "Content-Length: 5\r\nExpect: 100-continue\r\n", Last);
+    let unexpected = "Expect: 100-continue\r\nContent-Length: 5\r\nContent-Length: 5\r\n";
+    corpus.framing("HTTP/1.1", unexpected, Refused);
 }
 
 fn content_lengths(corpus: &mut Corpus) {
