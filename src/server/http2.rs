@@ -104,8 +104,16 @@ pub(super) async fn serve<H: Handler>(
                         streams.spawn(async move { app.serve_http2(session, charge, client, &shutdown).await });
                     }
                 }
-                Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_MAX => malformed += 1,
-                Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,
+                // Pingora has answered it with a bare 400, or reset the stream.
+                Ok(Some(H2Accept::Rejected)) => {
+                    let (peer, why) = (Some(guard.client().address), RefusalReason::Malformed);
+                    app.handler.on_refused(RefusedRequest { peer, version: Version::Http2, why });
+                    malformed += 1;
+                    if malformed > MALFORMED_MAX {
+                        break;
+                    }
+                }
+                Ok(None) | Err(_) => break,
             },
             Some(_) = streams.join_next() => {}
             () = sleep(idle_timeout), if streams.is_empty() => break,

@@ -140,6 +140,10 @@ mod tests {
     const CANARY_KEPT: &str = "GET /canary HTTP/1.1\r\nHost: canary\r\n\r\n";
     const CANARY_ECHO: &str = "GET /canary ";
 
+    /// Headers of every response, in lower case.
+    const SECURITY_HEADERS: &str =
+        "\r\ncache-control: no-store\r\nreferrer-policy: no-referrer\r\nx-content-type-options: nosniff\r\n";
+
     /// How a connection was answered.
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Verdict {
@@ -210,6 +214,7 @@ mod tests {
             if status == 100 {
                 continue;
             }
+            assert!(head.contains(SECURITY_HEADERS) && !head.contains("\r\nserver:"), "{head}");
             let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
             let length: usize = length.map_or(0, |digits| digits.parse().expect("a length"));
             let length = if head_at == Some(responses.len()) && status == 200 { 0 } else { length };
@@ -325,6 +330,30 @@ mod tests {
         cases.sort();
         cases.dedup();
         assert!(cases.len() >= 500 && total - cases.len() < 40, "{total} cases, {} different ones", cases.len());
+    }
+
+    /// Both paths write the same refusal, but for the status.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_has_the_headers_of_every_response() {
+        let malformed = "GET /a HTTP/1.1\r\n\r\n".to_owned();
+        let broken_chunk = "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n".to_owned();
+        let large = format!("GET /a HTTP/1.1\r\nHost: x\r\nA: {}", "a".repeat(60_000));
+        for (request, status) in [
+            (malformed, "400 Bad Request"),
+            (broken_chunk, "400 Bad Request"),
+            (large, "431 Request Header Fields Too Large"),
+        ] {
+            let (mut client, stream) = tokio::io::duplex(1 << 20);
+            client.write_all(request.as_bytes()).await.expect("written");
+            server().serve(stream, Protocol::Http1).await;
+            let mut response = String::new();
+            client.read_to_string(&mut response).await.expect("text");
+            let (before, after) = response.split_once("Date: ").expect("a date");
+            let before = before.to_ascii_lowercase();
+            let status = status.to_ascii_lowercase();
+            assert_eq!(before, format!("http/1.1 {status}{SECURITY_HEADERS}content-length: 0\r\n"));
+            assert!(after.ends_with(" GMT\r\nConnection: close\r\n\r\n") && after.len() == 29 + 23, "{after}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -132,9 +132,12 @@ impl<H: Handler> App<H> {
         is_acceptable(session, |target| self.handler.target_bytes_max(target))
     }
 
-    /// Refuses a request whose header was read, and reports it.
+    /// Refuses a request whose header was read, and reports it. The connection has to be closed.
     pub(super) async fn refuse(&self, session: &mut ServerSession, client: &Client, why: RefusalReason) {
-        let _ = timeout(self.options.write_timeout, session.respond_error(why.status())).await;
+        // Not `respond_error`, which names Pingora and lacks our headers.
+        session.set_keepalive(None);
+        let response = Response::<()> { status: why.status(), ..Response::default() };
+        let _ = self.write_in_time(write(session, response, Verb::Other)).await;
         let peer = Some(client.address);
         let version = if session.is_http2() { Version::Http2 } else { Version::Other };
         self.handler.on_refused(RefusedRequest { peer, version, why });

@@ -337,6 +337,26 @@ async fn http2_connections_that_only_send_control_frames_are_closed() {
 }
 
 #[tokio::test]
+async fn http2_refusals_are_counted_and_do_not_name_the_server() {
+    let mut process = Process::start("run", &sandbox(&[])).await;
+    let stream = TcpStream::connect(process.http).await.expect("a connection");
+    let (send_request, connection) = h2::client::handshake(stream).await.expect("a handshake");
+    tokio::spawn(connection);
+    let mut send_request = send_request.ready().await.expect("ready");
+    // Refused here, and by Pingora, which sends no headers.
+    for (method, host, has_headers) in [("TRACE", "x", true), ("GET", "y", false)] {
+        let request = http::Request::builder().method(method).uri("http://x/res.php").header("host", host);
+        let (response, _) = send_request.send_request(request.body(()).expect("a request"), true).expect("sent");
+        let response = response.await.expect("a response");
+        assert_eq!((response.status().as_u16(), response.headers().get("server")), (400, None), "{method}");
+        let cache = response.headers().get("cache-control").map(|value| value.as_bytes());
+        assert_eq!(cache, has_headers.then_some(&b"no-store"[..]), "{method}");
+    }
+    process.wait_for_metric("capgate_refused_requests_total{reason=\"malformed\"} 2").await;
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn a_response_to_head_has_no_body_in_http2_either() {
     let mut process = Process::start("run", &sandbox(&[])).await;
     let stream = TcpStream::connect(process.http).await.expect("a connection");
