@@ -26,11 +26,11 @@ use crate::telemetry::metrics::MetricsRegistry;
 use crate::telemetry::panics::install_hook;
 use crate::upstream::client::NativeUpstream;
 
-/// Most connections of operators and monitoring at once.
+/// Connections of operators and monitoring above which a new one takes the place of the oldest.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// How long such a connection may be idle. Short, so that forgotten connections do not lock out the others: monitoring
-/// opens a new one for each scrape without trouble.
+/// How long such a connection may be idle. Short, so that forgotten connections do not add up: monitoring opens a new one
+/// for each scrape without trouble.
 const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the gateway until SIGTERM or SIGINT.

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::clock::now;
 use super::connections::{ConnectionGuard, Connections, Refusal};
+use super::eviction::EvictionQueue;
 use super::handler::Handler;
 use super::listener::Listener;
 use super::proxy_protocol::{self, ProxyHeaderError};
@@ -44,6 +45,8 @@ pub(super) struct AcceptLoop<H> {
     /// Time for the header of the PROXY protocol.
     pub(super) proxy_header_timeout: Duration,
     pub(super) connections: Arc<Connections>,
+    /// Set if a new connection takes the place of an old one.
+    pub(super) evictions: Option<Arc<EvictionQueue>>,
     pub(super) listener: Arc<Listener<H>>,
 }
 
@@ -82,17 +85,23 @@ impl<H: Handler> AcceptLoop<H> {
             Err(refusal) => return self.connections.count_refusal(refusal),
         };
         let (this, shutdown) = (Arc::clone(self), shutdown.clone());
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a connection lives until its client leaves; the drain awaits it"
-        )]
-        tokio::spawn(async move {
+        let serving = async move {
             match this.prepare(socket, &mut guard).await {
                 Ok(stream) => this.listener.serve(stream, &guard, &shutdown).await,
                 Err(Some(refusal)) => this.connections.count_refusal(refusal),
                 Err(None) => {}
             }
-        });
+        };
+        match self.evictions.as_ref().map(EvictionQueue::admit) {
+            None => spawn(serving),
+            Some(entry) => spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = serving => {}
+                    () = entry.evicted() => tracing::debug!("connection evicted"),
+                }
+            }),
+        }
     }
 
     /// Reads what precedes the first request: the header of the PROXY protocol, and the TLS handshake. An error without a
@@ -143,6 +152,12 @@ impl<H: Handler> AcceptLoop<H> {
         };
         handshaken.map(|stream| Box::new(stream) as Stream).map_err(|_| Refusal::HandshakeFailed)
     }
+}
+
+/// Spawns the task of a connection.
+#[expect(clippy::disallowed_methods, reason = "a connection lives until its client leaves; the drain awaits it")]
+fn spawn(serving: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(serving);
 }
 
 /// Reads at least the first record of a TLS client (RFC 8446, section 5.1), or its first [`RECORD_BYTES_MAX`] bytes.

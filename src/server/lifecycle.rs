@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::accept::AcceptLoop;
 use super::app::App;
 use super::connections::Connections;
+use super::eviction::EvictionQueue;
 use super::handler::Handler;
 use super::listener::Listener;
 use super::options::{ConnectionLimits, Options};
@@ -44,7 +45,7 @@ pub enum Audience {
     /// Operators and the process itself, with at most this many connections. Serves until the process exits: health is
     /// reported, and the embedded sandbox answers, while public listeners drain.
     Private {
-        /// Most connections at once.
+        /// Connections above which a new one takes the place of the oldest.
         connections_max: usize,
         /// Longest time without a request, and for a request's header.
         idle_timeout: Duration,
@@ -122,14 +123,17 @@ impl Server {
             bind(address).map_err(|error| ServeError(format!("cannot listen on {address} for {name}: {error}")))?;
         let bound = socket.local_addr().map_err(|error| ServeError(error.to_string()))?;
         let mut options = self.options.clone();
-        let (connections, memory, shutdown) = match audience {
-            Audience::Public => (Arc::clone(&self.connections), Arc::clone(&self.memory), self.shutdown.subscribe()),
+        let (connections, evictions, memory, shutdown) = match audience {
+            Audience::Public => {
+                (Arc::clone(&self.connections), None, Arc::clone(&self.memory), self.shutdown.subscribe())
+            }
             // Counted apart, or the drain would wait for them.
             Audience::Private { connections_max, idle_timeout } => {
                 options.idle_timeout = idle_timeout;
                 options.header_timeout = options.header_timeout.min(idle_timeout);
                 (
-                    Connections::new(ConnectionLimits::private(connections_max)),
+                    Connections::new(ConnectionLimits::private(usize::MAX)),
+                    Some(EvictionQueue::new(connections_max)),
                     MemoryBudget::new(options.bodies_bytes_max, usize::MAX),
                     self.no_shutdown.subscribe(),
                 )
@@ -140,6 +144,7 @@ impl Server {
             handshake_timeout: options.handshake_timeout,
             proxy_header_timeout: options.header_timeout,
             connections,
+            evictions,
             listener: Arc::new(Listener::new(App::new(handler, options, memory))),
         });
         #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]

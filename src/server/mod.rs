@@ -9,6 +9,7 @@ mod chunked;
 mod client;
 mod clock;
 pub mod connections;
+mod eviction;
 mod frame_meter;
 pub mod handler;
 mod http1;

@@ -61,6 +61,28 @@ async fn the_sandbox_runs_alone_and_counts_calls() {
 }
 
 #[tokio::test]
+async fn busy_connections_do_not_lock_operators_out() {
+    let mut process = Process::start("run", &sandbox(&[])).await;
+    let admin = process.admin.expect("an admin listener");
+    let ask = async |stream: &mut TcpStream| {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await?;
+        read_response(stream).await
+    };
+    // Three times as many as the admin listener keeps. Each is in use, and each new one is served.
+    let mut connections = Vec::new();
+    for _ in 0..3 * 64 {
+        let mut stream = TcpStream::connect(admin).await.expect("a connection");
+        assert_eq!(ask(&mut stream).await.expect("a response").status, 200);
+        connections.push(stream);
+    }
+    for stream in &mut connections[..2 * 64] {
+        assert_eq!(stream.read(&mut [0]).await.ok(), Some(0), "an old connection is closed, and not reset");
+    }
+    assert_eq!(get(admin, "/livez").await.status, 200);
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn idle_connections_do_not_lock_operators_out() {
     // As many as the admin listener takes: half of them have made a request, half are silent.
     let mut process = Process::start("run", &sandbox(&[])).await;
