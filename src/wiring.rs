@@ -25,6 +25,7 @@ use crate::telemetry::log::Log;
 use crate::telemetry::metrics::MetricsRegistry;
 use crate::telemetry::panics::install_hook;
 use crate::upstream::client::NativeUpstream;
+use crate::upstream::options::Options as UpstreamOptions;
 
 /// Connections of operators and monitoring above which a new one takes the place of the oldest.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -96,14 +97,17 @@ pub fn serve(
 
 /// Builds the gateway and starts its listeners and background tasks.
 fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
-    let limits = fit_to_open_files(config.connection_limits());
+    let mut limits = config.connection_limits();
+    let mut idle_max = config.upstream_connections_idle_max();
+    fit_to_open_files(&mut limits.connections_max, &mut idle_max);
     let mut server = Server::new(config.server_options(), Connections::register(limits, registry));
     server.register_memory(registry);
     let url = match config.upstream_url() {
         Some(url) => url,
         None => embed_sandbox(config, &mut server)?,
     };
-    let upstream = NativeUpstream::new(config.upstream_options(url), registry).map_err(ServeError)?;
+    let options = UpstreamOptions { connections_idle_max: idle_max, ..config.upstream_options(url) };
+    let upstream = NativeUpstream::new(options, registry).map_err(ServeError)?;
     let clock = Clock::start();
     let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
     ledger.register_metrics(registry);
@@ -144,22 +148,28 @@ fn embed_sandbox(config: &Config, server: &mut Server) -> Result<Url, ServeError
     Url::parse(&format!("http://{address}")).map_err(|error| ServeError(error.to_string()))
 }
 
-/// Raises the limit of open files, and lowers the number of connections where it is still too low, so that strangers cannot
+/// Raises the limit of open files, and lowers the numbers of connections where it is still too low, so that strangers cannot
 /// take the files that the admin listener, the upstream and the log need.
-fn fit_to_open_files(mut limits: ConnectionLimits) -> ConnectionLimits {
+fn fit_to_open_files(connections_max: &mut usize, idle_max: &mut usize) {
     let Ok(files) = process::raise_file_limit() else {
         tracing::warn!("the limit of open files could not be raised");
-        return limits;
+        return;
     };
     tracing::info!(files, "open files allowed");
-    let reserved = (files / 4).clamp(64, 4_096);
-    let connections_max = usize::try_from(files.saturating_sub(reserved)).unwrap_or(usize::MAX).max(1);
-    if connections_max < limits.connections_max {
-        let (configured, lowered) = (limits.connections_max as u64, connections_max as u64);
-        tracing::warn!(configured, lowered, files, "server.connections_max lowered to fit the limit of open files");
-        limits.connections_max = connections_max;
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    // Half of these for idle connections to the upstream, of which each account has its own.
+    let reserved = (files / 4).clamp(64, (2 * *idle_max).max(4_096));
+    lower("server.connections_max", connections_max, files.saturating_sub(reserved).max(1), files);
+    lower("upstream.connections_idle_max", idle_max, reserved / 2, files);
+}
+
+/// Lowers a configured number of connections to a limit, with a warning.
+fn lower(key: &'static str, configured: &mut usize, limit: usize, files: usize) {
+    if limit < *configured {
+        let (was, lowered, files) = (*configured as u64, limit as u64, files as u64);
+        tracing::warn!(configured = was, lowered, files, "{key} lowered to fit the limit of open files");
+        *configured = limit;
     }
-    limits
 }
 
 fn spawn<F: Future<Output = ()> + Send + 'static>(name: &'static str, start: impl FnMut() -> F + Send + 'static) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use capgate::domain::Account;
 use capgate::gateway::upstream::{SendError, Upstream as _};
 use capgate::native::{Answer, Call, Endpoint};
 use capgate::telemetry::metrics::MetricsRegistry;
@@ -87,6 +88,30 @@ async fn serve(mut stream: TcpStream, requests: Arc<Mutex<Vec<String>>>, answers
     }
 }
 
+/// Answers each request with the body of the one before it on its connection, as a proxy does that has lost count.
+async fn start_late(host: [u8; 4], connections: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind(SocketAddr::from((host, 0))).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut last = b"none".to_vec();
+                loop {
+                    let (_, mut body) = http::read_head(&mut stream).await?;
+                    http::read_body(&mut stream, &mut body, 4).await?;
+                    let answer = std::mem::replace(&mut last, body);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await?;
+                    stream.write_all(&answer).await?;
+                }
+                #[allow(unreachable_code, reason = "states the type")]
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    address
+}
+
 /// Returns an address that refuses connections.
 fn refusing(host: [u8; 4]) -> SocketAddr {
     let listener = std::net::TcpListener::bind(SocketAddr::from((host, 0))).expect("a port");
@@ -142,7 +167,12 @@ fn client(addresses: &[SocketAddr], options: Options) -> (NativeUpstream, Metric
 }
 
 async fn send(client: &NativeUpstream, endpoint: Endpoint, body: &str) -> Result<Answer, SendError> {
-    client.send(Call { endpoint, body: Bytes::from(body.to_owned()) }).await
+    send_of(client, "K", endpoint, body).await
+}
+
+async fn send_of(client: &NativeUpstream, account: &str, endpoint: Endpoint, body: &str) -> Result<Answer, SendError> {
+    let account = Account::new(account).expect("a key");
+    client.send(Call { account, endpoint, body: Bytes::from(body.to_owned()) }).await
 }
 
 fn assert_metric(registry: &MetricsRegistry, line: &str) {
@@ -358,4 +388,21 @@ async fn without_idle_connections_each_call_opens_one() {
         }
         assert_eq!((server.connections.load(Ordering::Relaxed), server.requests().len()), (3, 3));
     }
+}
+
+#[tokio::test]
+async fn no_account_gets_a_stray_response_to_another() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let address = start_late([127, 0, 0, 15], Arc::clone(&connections)).await;
+    let (client, _) = client(&[address], options());
+    for round in 0..20 {
+        for account in ["a", "b", "c"] {
+            let endpoint = Endpoint::ALL[round % Endpoint::ALL.len()];
+            let body = format!("{account}{round:03}");
+            let answer = send_of(&client, account, endpoint, &body).await.expect("an answer");
+            let answer = String::from_utf8(answer.body.to_vec()).expect("text");
+            assert!(answer == "none" || answer.starts_with(account), "{body} is answered with {answer}");
+        }
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 3, "each account keeps its connection");
 }

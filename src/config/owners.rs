@@ -184,6 +184,11 @@ impl Config {
         self.sections.upstream.url.0.clone()
     }
 
+    /// Returns the most idle connections to the upstream.
+    pub fn upstream_connections_idle_max(&self) -> usize {
+        self.sections.upstream.connections_idle_max.count()
+    }
+
     /// Returns the options of the client that calls the upstream at `url`.
     pub fn upstream_options(&self, url: Url) -> upstream::options::Options {
         let upstream = &self.sections.upstream;
@@ -194,7 +199,7 @@ impl Config {
             poll_timeout: upstream.poll_timeout_ms.duration(),
             submit_timeout: upstream.submit_timeout_ms.duration(),
             idle_timeout: upstream.idle_timeout_ms.duration(),
-            connections_idle_max: upstream.connections_idle_max.count(),
+            connections_idle_max: self.upstream_connections_idle_max(),
             eject_failures: u32::try_from(upstream.eject_failures.0).unwrap_or(u32::MAX),
             eject_max: upstream.eject_max_ms.duration(),
             health_check: Some(upstream.health_check_ms.duration()).filter(|period| !period.is_zero()),

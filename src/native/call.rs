@@ -51,6 +51,8 @@ impl Endpoint {
 /// `body` contains a key, so `Debug` omits it.
 #[derive(Clone)]
 pub struct Call {
+    /// Account whose key the body contains.
+    pub account: Account,
     /// Endpoint to call.
     pub endpoint: Endpoint,
     /// JSON body.
@@ -64,8 +66,8 @@ impl std::fmt::Debug for Call {
 }
 
 impl Call {
-    fn new(endpoint: Endpoint, body: &Json) -> Self {
-        Self { endpoint, body: Bytes::from(body.to_string()) }
+    fn new(account: &Account, endpoint: Endpoint, body: &Json) -> Self {
+        Self { account: account.clone(), endpoint, body: Bytes::from(body.to_string()) }
     }
 }
 
@@ -77,6 +79,7 @@ pub fn create_task(account: &Account, task: &Task) -> Call {
 /// A `createTask` call before it is encoded. Borrows the task, whose image may be large.
 #[derive(Debug)]
 pub struct DraftCall<'t> {
+    account: &'t Account,
     body: Draft<'t>,
     size_bytes: usize,
 }
@@ -91,7 +94,7 @@ impl DraftCall<'_> {
     pub fn encode(&self) -> Call {
         let mut text = String::with_capacity(self.size_bytes);
         self.body.write(&mut |part| text.push_str(part));
-        Call { endpoint: Endpoint::CreateTask, body: Bytes::from(text) }
+        Call { account: self.account.clone(), endpoint: Endpoint::CreateTask, body: Bytes::from(text) }
     }
 }
 
@@ -113,18 +116,18 @@ pub fn draft_create_task<'t>(account: &'t Account, task: &'t Task) -> DraftCall<
     let body = Draft::Record(body);
     let mut size_bytes = 0;
     body.write(&mut |part| size_bytes += part.len());
-    DraftCall { body, size_bytes }
+    DraftCall { account, body, size_bytes }
 }
 
 /// Builds `getTaskResult`.
 pub fn get_task_result(task: &TaskRef) -> Call {
     let body = json!({ "clientKey": task.account.reveal(), "taskId": id_to_json(&task.native) });
-    Call::new(Endpoint::GetTaskResult, &body)
+    Call::new(&task.account, Endpoint::GetTaskResult, &body)
 }
 
 /// Builds `getBalance`.
 pub fn get_balance(account: &Account) -> Call {
-    Call::new(Endpoint::GetBalance, &json!({ "clientKey": account.reveal() }))
+    Call::new(account, Endpoint::GetBalance, &json!({ "clientKey": account.reveal() }))
 }
 
 /// Builds `feedbackTask`. `message` is required, but a legacy report has no text, so it is a fixed one.
@@ -138,7 +141,7 @@ pub fn feedback_task(task: &TaskRef, verdict: Verdict) -> Call {
         "taskId": id_to_json(&task.native),
         "result": { "invalid": invalid, "message": message },
     });
-    Call::new(Endpoint::FeedbackTask, &body)
+    Call::new(&task.account, Endpoint::FeedbackTask, &body)
 }
 
 /// Returns an id as the value of a field, in the type in which the upstream sent it.

@@ -4,8 +4,12 @@
 //! at most once. A poll or a balance is repeated once, only if a pooled connection died before any response, and within
 //! the retry budget. A call that no connection could be opened for is not sent: it tries the next address, which it also
 //! does while a connection attempt is slow (RFC 8305).
+//!
+//! No two accounts share a connection, so that a stray response, which nobody can tell from the answer to the next call,
+//! stays within the account that caused it (`docs/decisions/0016-connections-per-account.md`).
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -55,7 +59,13 @@ struct Client {
     resolver: Arc<Resolver>,
     clock: Clock,
     retries: Mutex<RetryBudget>,
+    /// Hashes accounts into groups of connections, which Pingora tells apart by 64 bits only. Random, so that nobody can
+    /// choose a key that falls into the group of another.
+    groups: RandomState,
 }
+
+/// The group of the connections that serve no account.
+const NO_ACCOUNT: u64 = 0;
 
 impl NativeUpstream {
     /// Creates a client with an empty pool. Opens no connection yet.
@@ -94,6 +104,7 @@ impl NativeUpstream {
             resolver,
             clock,
             retries: Mutex::new(RetryBudget::new(clock.now())),
+            groups: RandomState::new(),
             options,
         })))
     }
@@ -142,11 +153,13 @@ impl Client {
     async fn send(self: &Arc<Self>, call: Call, sent: &AtomicBool) -> Result<Answer, ErrorKind> {
         let request = self.request(&call)?;
         let is_idempotent = call.endpoint.is_idempotent();
+        let group = self.groups.hash_one(&call.account);
         let mut body = call.body;
         self.retries.lock().count_call(self.clock.now());
         let mut may_repeat = is_idempotent;
         loop {
-            let (mut connection, lease) = self.connect(is_idempotent && self.options.health_check.is_none()).await?;
+            let (mut connection, lease) =
+                self.connect(group, is_idempotent && self.options.health_check.is_none()).await?;
             // Even a failed write may have reached the upstream.
             sent.store(true, Ordering::Relaxed);
             // A call that cannot be repeated is not needed once it is written: its image may be large, and the answer late.
@@ -170,10 +183,11 @@ impl Client {
         }
     }
 
-    /// Connects to the first address that accepts a connection. Sends nothing to the others. A probe of an ejected
+    /// Connects to the first address that accepts a connection, or takes an idle connection of the group. Sends nothing
+    /// to the others. A probe of an ejected
     /// address may wait for a long time, so only calls that `may_probe` begin with one, and with no
     /// second one.
-    async fn connect(self: &Arc<Self>, may_probe: bool) -> Result<(Connection, Lease), ErrorKind> {
+    async fn connect(self: &Arc<Self>, group: u64, may_probe: bool) -> Result<(Connection, Lease), ErrorKind> {
         let mut result = Err(ErrorKind::CircuitOpen);
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut slow: JoinSet<Result<(Connection, Lease), ErrorKind>> = JoinSet::new();
@@ -187,7 +201,7 @@ impl Client {
             let ended = if let Some(address) = next {
                 tried.push(address);
                 let Some(lease) = self.resolver.begin(address) else { continue };
-                self.attempt_until_slow(address, lease, &mut slow).await
+                self.attempt_until_slow(self.new_peer(address, group), lease, &mut slow).await
             } else if let Some(ended) = slow.join_next().await {
                 Some(ended.unwrap_or(Err(ErrorKind::Connect)))
             } else {
@@ -205,14 +219,14 @@ impl Client {
         Ok((connection, lease))
     }
 
-    /// Attempts to connect to an address. Moves the attempt to the slow ones, and returns `None`, if it takes long.
+    /// Attempts to connect to a peer. Moves the attempt to the slow ones, and returns `None`, if it takes long.
     async fn attempt_until_slow(
         self: &Arc<Self>,
-        address: SocketAddr,
+        peer: HttpPeer,
         lease: Lease,
         slow: &mut JoinSet<Result<(Connection, Lease), ErrorKind>>,
     ) -> Option<Result<(Connection, Lease), ErrorKind>> {
-        let mut attempt = Box::pin(Arc::clone(self).attempt(address, lease));
+        let mut attempt = Box::pin(Arc::clone(self).attempt(peer, lease));
         let ended = tokio::select! {
             biased;
             ended = &mut attempt => return Some(ended),
@@ -223,8 +237,8 @@ impl Client {
         ended
     }
 
-    async fn attempt(self: Arc<Self>, address: SocketAddr, lease: Lease) -> Result<(Connection, Lease), ErrorKind> {
-        match http::connect(&self.connector, &[Arc::new(self.new_peer(address))]).await {
+    async fn attempt(self: Arc<Self>, peer: HttpPeer, lease: Lease) -> Result<(Connection, Lease), ErrorKind> {
+        match http::connect(&self.connector, &[Arc::new(peer)]).await {
             Ok(connection) => Ok((connection, lease)),
             Err(kind) => {
                 lease.end(Verdict::ConnectFailed);
@@ -257,7 +271,8 @@ impl Client {
     async fn check(self: &Arc<Self>, address: SocketAddr) -> Option<bool> {
         let request = self.base.request("GET", "/", &[("User-Agent", USER_AGENT)]).ok()?;
         let lease = self.resolver.begin(address)?;
-        let Ok((mut connection, mut lease)) = Arc::clone(self).attempt(address, lease).await else {
+        let Ok((mut connection, mut lease)) = Arc::clone(self).attempt(self.new_peer(address, NO_ACCOUNT), lease).await
+        else {
             return Some(false);
         };
         lease.connected(!connection.is_reused);
@@ -290,9 +305,11 @@ impl Client {
         }
     }
 
-    /// Builds the peer for an address. Pingora's pool compares peers by value, so it finds the idle connections.
-    fn new_peer(&self, address: SocketAddr) -> HttpPeer {
+    /// Builds the peer for an address and a group. Pingora's pool compares peers by value, so it finds the idle
+    /// connections, and drops one on which the upstream has sent anything since the last answer.
+    fn new_peer(&self, address: SocketAddr, group: u64) -> HttpPeer {
         let mut peer = self.base.to_peer(address);
+        peer.group_key = group;
         peer.options.connection_timeout = Some(self.options.connect_timeout);
         peer.options.total_connection_timeout = Some(self.options.connect_timeout);
         // Limits for each read and write. The whole call has its own deadline.

@@ -115,6 +115,11 @@ async fn connections_leave_files_for_the_admin_listener() {
         "{:#?}",
         process.log
     );
+    assert!(
+        process.log.iter().any(|line| line.contains("\"configured\":1024") && line.contains("\"lowered\":32")),
+        "{:#?}",
+        process.log
+    );
     let https = process.https.expect("an HTTPS listener");
     let mut silent = Vec::new();
     for number in 0..1_000 {
