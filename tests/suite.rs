@@ -19,6 +19,7 @@ mod documents;
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 mod fuzz_corpora;
+mod key_refusals;
 mod ledger;
 mod lifecycle;
 mod pacing;

@@ -17,7 +17,7 @@ macro_rules! for_each_transcript {
             account {
                 in_process_and_on_wire {}
                 in_process_only {
-                    balance_and_reports, cached, new_keys, not_cached,
+                    balance_and_reports, cached, new_keys, not_cached, other_refusals,
                 }
             }
             hostile {

@@ -1,9 +1,10 @@
 //! Slots for calls of keys that the upstream has not accepted yet.
 //!
 //! Services of this kind ban an address after some dozens of bad keys, so a stranger with a list of invented keys could
-//! get the gateway banned. A call of an unaccepted key therefore takes a slot. A refused key uses the slot up, any other
-//! answer returns it, and used slots refill over a minute, so that no minute has more refusals than configured, whatever
-//! strangers send.
+//! get the gateway banned. A call of an unaccepted key therefore takes a slot. An accepted key returns the slot, any other
+//! answer uses it up, and used slots refill over a minute, so that no minute has more refusals than configured, whatever
+//! strangers send and in whatever words the upstream refuses. While the upstream fails, the refill is the pace at which
+//! new keys probe it.
 //!
 //! Calls that find no slot wait for a short time, and then make their client wait. An invented key looks like a good
 //! one, but a flood of ever new keys does not repeat them, and an honest client repeats its request. Some slots are
@@ -60,7 +61,7 @@ const WAITING_MAX: usize = 512;
 const WAITING_PER_SUSPECT_MAX: usize = 64;
 /// Most calls of one key that wait.
 const WAITING_PER_KEY_MAX: usize = 64;
-/// Most keys in each of the two generations of keys that were seen. Together they take 10 MB at most.
+/// Most keys in each of the two generations of keys that were seen. Together they take 13 MB at most.
 const SEEN_MAX: usize = 131_072;
 
 /// One call of a key that the upstream has not accepted yet.
@@ -79,9 +80,9 @@ pub struct Attempt<'a> {
 /// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// The call holds a slot until [`NewKeys::end`]. `is_calm` if at least half of the slots are still free.
+    /// The call holds a slot until [`NewKeys::end`].
     Slot {
-        /// Whether slots are plentiful.
+        /// Whether at least half of the slots are still free, and no answer casts doubt on the key.
         is_calm: bool,
     },
     /// The call waits. Its waiter is returned by a later operation.
@@ -95,10 +96,12 @@ pub enum Admission {
 pub enum CallEnd {
     /// The upstream accepted the key.
     Accepted,
-    /// The upstream refused the key, or may have. The slot is used up.
+    /// The upstream refused the key, or may have. The slot is used up, and the refusal counts against the address.
     Refused,
-    /// The call says nothing about the key.
-    Unknown,
+    /// The answer shows nothing about the key. The slot is used up.
+    Inconclusive,
+    /// The upstream cannot have counted a bad key: nothing was sent, or the call was about a task that it has accepted.
+    Exempt,
 }
 
 /// Why a waiting call goes on.
@@ -108,7 +111,7 @@ pub enum Wake {
     Slot,
     /// Another call of the same key has ended, so the key may be known now.
     Retry,
-    /// Its deadline has passed, or another call needs its place.
+    /// Its deadline has passed, another call needs its place, or calls of its key fail one after the other.
     Denied,
 }
 
@@ -128,8 +131,8 @@ pub struct NewKeys<W> {
     /// Calls in progress by key: their number, and when the latest began.
     in_progress: HashMap<Account, (usize, Moment)>,
     calls: usize,
-    /// When keys were first seen, by their hashes; two keys with the same hash share a moment, which does no harm.
-    seen: Generations<u64, Moment>,
+    /// Keys that were seen, by their hashes; two keys with the same hash share an entry, which does no harm.
+    seen: Generations<u64, SeenKey>,
     strangers: Strangers,
     waiting: BTreeMap<Place, Waiter<W>>,
     /// No wait ends before.
@@ -149,6 +152,21 @@ struct Place {
     new_keys: u32,
     first_seen: Moment,
     arrival: u64,
+}
+
+/// A key that was seen.
+#[derive(Clone, Copy, Debug)]
+struct SeenKey {
+    first_seen: Moment,
+    /// How its last call ended, unless that was [`CallEnd::Exempt`].
+    last_end: Option<CallEnd>,
+}
+
+impl SeenKey {
+    /// Whether the last answer left open whether the key is good.
+    fn is_doubtful(self) -> bool {
+        matches!(self.last_end, Some(CallEnd::Refused | CallEnd::Inconclusive))
+    }
 }
 
 #[derive(Debug)]
@@ -187,13 +205,14 @@ impl<W> NewKeys<W> {
     pub fn begin(&mut self, attempt: Attempt<'_>, waiter: W, now: Moment, woken: &mut Woken<W>) -> Admission {
         self.advance(now, woken);
         let Attempt { account, client, .. } = attempt;
-        let first_seen = self.note_key(account, client, now);
+        let seen = self.note_key(account, client, now);
+        let was_refused = attempt.was_refused || seen.last_end == Some(CallEnd::Refused);
         self.arrivals += 1;
         let place = Place {
             standing: self.strangers.standing(client, now),
-            is_new: attempt.was_refused || now.millis_since(first_seen) < RETURN_MS,
+            is_new: was_refused || now.millis_since(seen.first_seen) < RETURN_MS,
             new_keys: self.strangers.new_keys(client, now),
-            first_seen,
+            first_seen: seen.first_seen,
             arrival: self.arrivals,
         };
         // All waiting calls that could take a slot have taken it, so this call passes none of its own rank.
@@ -202,7 +221,7 @@ impl<W> NewKeys<W> {
             let is_first = !self.in_progress.contains_key(account);
             self.start(account.clone(), client, now);
             let is_calm = self.free * 2.0 >= self.slots_max && self.strangers.is_calm(client, now);
-            return Admission::Slot { is_calm: is_first && is_calm };
+            return Admission::Slot { is_calm: is_first && is_calm && !seen.is_doubtful() };
         }
         let Some(deadline) = attempt.deadline.filter(|deadline| now < *deadline) else {
             return Admission::Denied;
@@ -212,7 +231,6 @@ impl<W> NewKeys<W> {
             return Admission::Denied;
         }
         self.next_expiry = self.next_expiry.min(deadline);
-        let was_refused = attempt.was_refused;
         self.waiting.insert(place, Waiter { account: account.clone(), client, was_refused, deadline, wake: waiter });
         Admission::Waiting
     }
@@ -233,7 +251,7 @@ impl<W> NewKeys<W> {
                 self.in_progress.remove(account);
             }
         }
-        if end != CallEnd::Refused {
+        if matches!(end, CallEnd::Accepted | CallEnd::Exempt) {
             self.free += 1.0;
         }
         self.change_standing(client, now, |strangers| {
@@ -242,8 +260,19 @@ impl<W> NewKeys<W> {
                 strangers.add_accepted(client);
             }
         });
-        self.wake_where(Wake::Retry, |waiter| waiter.account == *account, woken);
+        // The next call of a doubtful key verifies it. If that fails too, so would all others, as during an outage; the
+        // parts of one submit must not use up a slot each.
+        let was_doubtful = self.note_end(account, end);
+        let wake = if was_doubtful { Wake::Denied } else { Wake::Retry };
+        self.wake_where(wake, |waiter| waiter.account == *account, woken);
         self.advance(now, woken);
+    }
+
+    /// Records how a call of a key has ended. Returns whether the key was doubtful before and still is.
+    fn note_end(&mut self, account: &Account, end: CallEnd) -> bool {
+        let Some(seen) = self.seen.get_mut(&hash(account)).filter(|_| end != CallEnd::Exempt) else { return false };
+        let before = std::mem::replace(seen, SeenKey { last_end: Some(end), ..*seen });
+        before.is_doubtful() && seen.is_doubtful()
     }
 
     /// Records that a client uses a key that the upstream accepted before.
@@ -251,13 +280,13 @@ impl<W> NewKeys<W> {
         self.change_standing(client, now, |strangers| strangers.note_accepted(client));
     }
 
-    /// Returns the moment at which a key was first seen, which may be now.
-    fn note_key(&mut self, account: &Account, client: Option<ClientNetwork>, now: Moment) -> Moment {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(account);
+    /// Returns what is known of a key, which may be seen for the first time.
+    fn note_key(&mut self, account: &Account, client: Option<ClientNetwork>, now: Moment) -> SeenKey {
+        let hash = hash(account);
         if self.seen.get(&hash).is_none() {
             self.change_standing(client, now, |strangers| strangers.add_key(client, now));
         }
-        *self.seen.get_or_insert_with(hash, || now)
+        *self.seen.get_or_insert_with(hash, || SeenKey { first_seen: now, last_end: None })
     }
 
     /// Changes what is known of an address, and moves its waiting calls to their new places.
@@ -413,6 +442,10 @@ impl<W> NewKeys<W> {
     }
 }
 
+fn hash(account: &Account) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(account)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,6 +487,9 @@ mod tests {
         retries: Vec<(u64, Account, Option<ClientNetwork>)>,
         /// Good keys that were denied at first.
         denied: usize,
+        /// Until when the upstream fails all calls.
+        down_until: u64,
+        failed_at: Vec<u64>,
     }
 
     impl Simulation {
@@ -467,6 +503,8 @@ mod tests {
                 refused: std::collections::HashSet::new(),
                 retries: Vec::new(),
                 denied: 0,
+                down_until: 0,
+                failed_at: Vec::new(),
             }
         }
 
@@ -509,7 +547,11 @@ mod tests {
             let now = self.now;
             while self.calls.front().is_some_and(|(at, ..)| *at <= now) {
                 let (_, account, client) = self.calls.pop_front().expect("a call");
-                let end = if account.reveal().starts_with("good") {
+                let end = if now <= self.down_until {
+                    self.failed_at.push(now);
+                    self.retries.push((now + RETRY_MS, account.clone(), client));
+                    CallEnd::Inconclusive
+                } else if account.reveal().starts_with("good") {
                     self.accepted.entry(account.reveal().to_owned()).or_insert(now);
                     CallEnd::Accepted
                 } else {
@@ -662,6 +704,75 @@ mod tests {
     }
 
     #[test]
+    fn new_keys_probe_an_upstream_that_fails_and_pass_soon_after_it_recovers() {
+        let mut simulation = Simulation { down_until: 300_000, ..Simulation::new() };
+        (0..40).for_each(|number| simulation.submit(&key(&format!("good{number}")), address(number % 20)));
+        (0..300_000).for_each(|_| simulation.tick());
+        let failed_at = std::mem::take(&mut simulation.failed_at);
+        let in_minute = |start: u64| failed_at.iter().filter(|at| (start..start + 60_000).contains(*at)).count();
+        assert!(failed_at.iter().all(|start| in_minute(*start) <= 20), "{failed_at:?}");
+        assert!(failed_at.len() >= 70, "slots refill: {}", failed_at.len());
+        (0..10_000).for_each(|_| simulation.tick());
+        assert_eq!(simulation.accepted.len(), 40, "{:?}", simulation.accepted);
+    }
+
+    #[test]
+    fn inconclusive_calls_use_up_slots_without_counting_against_the_address() {
+        let mut keys = NewKeys::new(OPTIONS);
+        for number in 0..5 {
+            let account = key(&format!("new{number}"));
+            let attempt = Attempt { client: address(number), ..attempt(&account, None) };
+            assert_ne!(keys.begin(attempt, (), Moment(0), &mut Vec::new()), Admission::Waiting);
+            keys.end(&account, address(number), CallEnd::Inconclusive, Moment(0), &mut Vec::new());
+        }
+        assert!(keys.free < 2.0, "{}", keys.free);
+        assert_eq!(keys.strangers.standing(address(0), Moment(0)), Standing::Ordinary);
+        assert!(!keys.strangers.has_refused(address(0)));
+    }
+
+    #[test]
+    fn a_doubtful_key_is_verified_and_one_that_was_refused_precedes_no_new_key() {
+        let mut keys = NewKeys::new(OPTIONS);
+        let (one, mut woken) = (key("one"), Vec::new());
+        let mut call = |end, now| {
+            let admission = keys.begin(attempt(&one, None), (), Moment(now), &mut woken);
+            keys.end(&one, None, end, Moment(now), &mut woken);
+            let was_refused = keys.seen.get(&hash(&one)).is_some_and(|seen| seen.last_end == Some(CallEnd::Refused));
+            (admission, was_refused)
+        };
+        let slot = |is_calm| Admission::Slot { is_calm };
+        assert_eq!(call(CallEnd::Inconclusive, 0), (slot(true), false));
+        assert_eq!(call(CallEnd::Exempt, 30_000), (slot(false), false));
+        assert_eq!(call(CallEnd::Refused, 60_000), (slot(false), true));
+        assert_eq!(call(CallEnd::Accepted, 90_000), (slot(false), false));
+        assert_eq!(call(CallEnd::Accepted, 120_000), (slot(true), false));
+        // With fewer slots than a new key needs, a refused one waits as well, although it was seen before.
+        call(CallEnd::Refused, 150_000);
+        keys.free = 2.0;
+        assert_eq!(keys.begin(attempt(&one, None), (), Moment(150_000), &mut woken), Admission::Denied);
+    }
+
+    #[test]
+    fn calls_of_one_key_that_wait_cost_two_slots_if_it_is_not_accepted() {
+        for end in [CallEnd::Refused, CallEnd::Inconclusive] {
+            let mut keys = NewKeys::new(OPTIONS);
+            let (one, mut woken) = (key("one"), Vec::new());
+            let attempt = attempt(&one, Some(Moment(5_000)));
+            (0..9).for_each(|number| {
+                keys.begin(attempt, number, Moment(0), &mut Vec::new());
+            });
+            keys.end(&one, None, end, Moment(50), &mut woken);
+            assert!(woken.len() == 8 && woken.iter().all(|(_, _, wake)| *wake == Wake::Retry));
+            for (number, ..) in std::mem::take(&mut woken) {
+                keys.begin(attempt, number, Moment(50), &mut Vec::new());
+            }
+            keys.end(&one, None, end, Moment(100), &mut woken);
+            assert!(woken.len() == 7 && woken.iter().all(|(_, _, wake)| *wake == Wake::Denied), "{woken:?}");
+            assert!(keys.free > 3.0 - 1e-6, "{}", keys.free);
+        }
+    }
+
+    #[test]
     fn refusals_that_arrive_late_stay_within_the_limit() {
         let mut keys = NewKeys::new(OPTIONS);
         let mut refused_at: Vec<u64> = Vec::new();
@@ -690,7 +801,7 @@ mod tests {
         assert_eq!(begin(0), Admission::Slot { is_calm: true });
         assert!((1..=64).all(|number| begin(number) == Admission::Waiting));
         assert_eq!(begin(65), Admission::Denied, "one key must not fill the queue");
-        keys.end(&one, None, CallEnd::Unknown, Moment(50), &mut woken);
+        keys.end(&one, None, CallEnd::Exempt, Moment(50), &mut woken);
         assert_eq!(woken.len(), 64);
         assert!(woken.iter().all(|(_, _, wake)| *wake == Wake::Retry));
     }
@@ -707,7 +818,7 @@ mod tests {
         keys.advance(Moment(1_000), &mut woken);
         assert_eq!(woken, [(1, one.clone(), Wake::Slot)], "one further call shows whether the key is good");
         woken.clear();
-        keys.end(&one, None, CallEnd::Unknown, Moment(1_050), &mut woken);
+        keys.end(&one, None, CallEnd::Exempt, Moment(1_050), &mut woken);
         assert_eq!(woken, [(2, one, Wake::Retry)]);
         assert_eq!(keys.calls, 1);
     }

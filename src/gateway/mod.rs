@@ -5,6 +5,7 @@
 
 mod balance;
 mod balance_cache;
+mod call_end;
 mod group;
 mod keys;
 pub mod labels;

@@ -39,7 +39,7 @@ pub(super) struct Slot {
     slots: Slots,
     account: Account,
     client: Option<ClientNetwork>,
-    /// Whether at least half of the slots were still free.
+    /// Whether at least half of the slots were still free, and no answer casts doubt on the key.
     pub(super) is_calm: bool,
     end: CallEnd,
 }
@@ -117,7 +117,7 @@ impl Slots {
                 Wake::Denied => Acquired::Denied,
             };
             if let Err(Acquired::Slot(mut slot)) = acquired_tx.send(acquired) {
-                slot.set_end(CallEnd::Unknown);
+                slot.set_end(CallEnd::Exempt);
             }
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::keys::{Keys, is_key_refused};
+use super::call_end;
+use super::keys::Keys;
 use super::metrics::{CallMetrics, CallResult, NotSentReason};
 use super::slots::{Acquired, Slot, Slots};
 use super::upstream::Upstream;
@@ -64,10 +65,7 @@ impl UpstreamClient {
         // Nobody waits for a poll that makes its client wait anyway.
         let deadline = Some(self.slots.deadline()).filter(|_| class != Class::Poll);
         loop {
-            if let Some(failure) = self.keys.refusal(account, class, self.clock.now()) {
-                self.metrics.count_not_sent(class, NotSentReason::RefusedKey);
-                return Err(failure);
-            }
+            self.check_refused(account, class)?;
             if self.keys.is_accepted(account) {
                 return Ok(None);
             }
@@ -77,20 +75,26 @@ impl UpstreamClient {
                 // balance shows at once whether the key is good.
                 Acquired::Slot(slot) if class == Class::Submit && !slot.is_calm => {
                     let balance = call::get_balance(account);
-                    return match self.send(account, Some(slot), balance, answer::parse_balance).await {
-                        Ok(_) => Ok(None),
-                        Err(failure) if is_key_refused(&failure) => Err(failure),
-                        Err(_) => Err(Failure::NotSent),
-                    };
+                    let verified = self.send(account, Some(slot), balance, answer::parse_balance).await;
+                    return verified.map(|_| None).map_err(to_refused_submit);
                 }
                 Acquired::Slot(slot) => return Ok(Some(slot)),
                 Acquired::Retry => {}
                 Acquired::Denied => {
+                    // The call of the key that this one waited for may have shown why.
+                    self.check_refused(account, class)?;
                     self.metrics.count_not_sent(class, NotSentReason::NewKeys);
                     return Err(Failure::NotSent);
                 }
             }
         }
+    }
+
+    /// Returns the cached refusal of a key as an error.
+    fn check_refused(&self, account: &Account, class: Class) -> Result<(), Failure> {
+        let Some(failure) = self.keys.refusal(account, class, self.clock.now()) else { return Ok(()) };
+        self.metrics.count_not_sent(class, NotSentReason::RefusedKey);
+        Err(failure)
     }
 
     async fn send<T: Send>(
@@ -107,7 +111,7 @@ impl UpstreamClient {
             Ok(permit) => permit,
             Err(denied) => {
                 if let Some(slot) = &mut slot {
-                    slot.set_end(CallEnd::Unknown);
+                    slot.set_end(CallEnd::Exempt);
                 }
                 self.metrics.count_not_sent(class, NotSentReason::Budget(denied));
                 return Err(Failure::NotSent);
@@ -138,16 +142,26 @@ impl UpstreamClient {
         self.metrics.count_call(endpoint, label, started.elapsed());
         self.keys.note(account, class, result.as_ref().err(), began_at, self.clock.now());
         let end = match &sent {
-            Ok(_) if result.is_ok() => CallEnd::Accepted,
-            Ok(_) if !result.as_ref().is_err_and(is_key_refused) => CallEnd::Unknown,
-            // Without an answer, the upstream may have counted a bad key.
-            Err(error) if !error.sent => CallEnd::Unknown,
-            Ok(_) | Err(_) => CallEnd::Refused,
+            Ok(answer) => call_end::from_answer(endpoint, answer.status, result.as_ref().err()),
+            Err(error) => call_end::without_answer(error.sent),
         };
         if let Some(slot) = &mut slot {
             slot.set_end(end);
         }
         result
+    }
+}
+
+/// Returns the failure of a submit whose key was verified by a balance, and not accepted.
+fn to_refused_submit(failure: Failure) -> Failure {
+    match failure {
+        // The account has this error, whatever the call.
+        Failure::KeyUnknown
+        | Failure::KeyMalformed
+        | Failure::AddressRefused
+        | Failure::ZeroBalance
+        | Failure::Other(_) => failure,
+        _ => Failure::NotSent,
     }
 }
 

@@ -56,6 +56,10 @@ class Script:
     # Returns the name of a fault for a call, or None for an honest answer.
     choose: Callable[[Call], str | None] = lambda call: None
     is_known: Callable[[str], bool] = lambda key: True
+    # Returns the answer to a key that is not known.
+    refuse: Callable[[str], Answer] = lambda key: Answer(
+        {"errorId": 1, "errorCode": "ERROR_KEY_DOES_NOT_EXIST"}, status=401
+    )
     solve_s: tuple[float, float] = (0.5, 3.0)
     # Headers of every answer to a key.
     headers: Callable[[str], dict[str, str]] = lambda key: {}
@@ -147,7 +151,7 @@ class Upstream:
             return Answer({}, status=404)
         if not self.script.is_known(call.key):
             self.record.refusals.append(now)
-            return Answer({"errorId": 1, "errorCode": "ERROR_KEY_DOES_NOT_EXIST"}, status=401)
+            return self.script.refuse(call.key)
         self.record.accepted.setdefault(call.key, []).append(now)
         if call.endpoint == "getBalance":
             return Answer({"errorId": 0, "balance": 12.5})

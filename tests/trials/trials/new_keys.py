@@ -1,6 +1,6 @@
 """A flood of made-up keys gets few of them refused upstream, and keeps no honest client out.
 
-The flood sends distinct keys at full speed, from one address and then from 200. Known accounts submit and poll
+The upstream refuses in several ways. The flood sends distinct keys at full speed, from one address and then from 200. Known accounts submit and poll
 meanwhile, and new honest keys arrive.
 """
 
@@ -10,9 +10,11 @@ import asyncio
 import multiprocessing
 import os
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness import faults
 from harness.clients import Job, ask, run_job
 from harness.gateway import Address, Gateway, run_gateway
 from harness.trial import Trial
@@ -114,6 +116,24 @@ async def introduce(gateway: Gateway) -> None:
         await ask(gateway.http, f"/res.php?key=known{number}&action=getbalance", f"127.0.77.{number + 1}")
 
 
+# Ways in which services refuse a key.
+REFUSALS = [
+    ({"errorId": 1, "errorCode": "ERROR_KEY_DOES_NOT_EXIST"}, 401),
+    ({"errorId": 1, "errorCode": "ERROR_ACCOUNT_SUSPENDED"}, 403),
+    ({"errorId": 1, "errorCode": "INVALID_API_KEY"}, 400),
+    ({"errorId": 1, "errorCode": "ERROR_NO_SUCH_USER"}, 200),
+    ({"errorId": 1, "errorCode": "ERROR_ZERO_BALANCE"}, 200),
+    ({"message": "unauthorized"}, 401),
+    ({"errorId": 1, "errorCode": "ERROR_INTERNAL"}, 500),
+]
+
+
+def refuse(key: str) -> faults.Answer:
+    """Refuses a key in one of several ways."""
+    members, status = REFUSALS[zlib.crc32(key.encode()) % len(REFUSALS)]
+    return faults.Answer(members, status=status)
+
+
 def is_known(key: str) -> bool:
     """Whether the upstream accepts a key."""
     return key.startswith(("known", "new"))
@@ -129,7 +149,7 @@ def run(trial: Trial) -> None:
     context = multiprocessing.get_context("fork")
     seconds, new_keys = trial.size(5, 60), trial.size(2, 20)
     for sources in (["127.0.66.1"], [f"127.0.66.{last}" for last in range(1, 201)]):
-        with run_upstream(Script(is_known=is_known, solve_s=(0.2, 1.0))) as upstream:
+        with run_upstream(Script(is_known=is_known, refuse=refuse, solve_s=(0.2, 1.0))) as upstream:
             with run_gateway(trial.capgate, {"UPSTREAM_URL": upstream.url}) as gateway:
                 asyncio.run(introduce(gateway))
                 counter = context.Value("q", 0)
