@@ -30,7 +30,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("translate", &["domain", "http", "legacy", "methods", "native"]),
     (
         "config",
-        &["budget", "domain", "gateway", "ledger", "legacy", "methods", "sandbox", "server", "telemetry", "upstream"],
+        &[
+            "budget",
+            "domain",
+            "gateway",
+            "ledger",
+            "legacy",
+            "memory",
+            "methods",
+            "sandbox",
+            "server",
+            "telemetry",
+            "upstream",
+        ],
     ),
 ];
 

@@ -40,11 +40,3 @@ impl Variable {
         toml::Table::from_iter([(self.section.clone(), keys.into())])
     }
 }
-
-/// Whether a variable without a key may be meant for one. The storm reads its own variables, and Kubernetes sets some
-/// for a service whose name begins with `capgate`.
-pub(super) fn may_be_misspelt(name: &str) -> bool {
-    let is_of_kubernetes = name.ends_with("_PORT")
-        || ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP", "_UDP"].iter().any(|part| name.contains(part));
-    name.starts_with("CAPGATE_") && !name.starts_with("CAPGATE_STORM_") && !is_of_kubernetes
-}

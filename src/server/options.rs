@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::trusted_proxies::TrustedProxies;
+use crate::memory::MemoryLimits;
 
 /// Sizes, timeouts and connections of all listeners.
 #[derive(Clone, Debug)]
@@ -28,6 +29,17 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Time for open connections to finish at shutdown.
     pub drain_timeout: Duration,
+}
+
+impl Options {
+    /// Returns the limits of the memory budget.
+    pub(super) fn memory_limits(&self) -> MemoryLimits {
+        MemoryLimits {
+            total_max: self.bodies_bytes_max,
+            address_max: self.address_bytes_max,
+            body_max: self.body_bytes_max,
+        }
+    }
 }
 
 /// Limits on connections, TLS handshakes and requests.

@@ -46,7 +46,7 @@ impl<H> fmt::Debug for PipeServer<H> {
 impl<H: Handler> PipeServer<H> {
     /// Creates a server.
     pub fn new(handler: H, options: Options) -> Self {
-        let memory = MemoryBudget::new(options.bodies_bytes_max, options.address_bytes_max);
+        let memory = MemoryBudget::new(options.memory_limits());
         Self {
             listener: Listener::new(App::new(Arc::new(handler), options, memory)),
             connections: Connections::new(ConnectionLimits::private(usize::MAX)),

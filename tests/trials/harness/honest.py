@@ -14,6 +14,7 @@ from functools import cache
 from multiprocessing.synchronize import Event
 from typing import Any
 
+from . import http2
 from .gateway import Address
 
 REPLY_MAX_S = 10.0
@@ -54,6 +55,8 @@ class Client:
     is_tls: bool = False
     # A new connection for each request, as most clients make one.
     is_fresh: bool = False
+    # Whether the request is all that a client of HTTP/2 sends on a new connection.
+    is_http2: bool = False
 
 
 def read_reply(stream: socket.socket) -> bytes:
@@ -73,6 +76,23 @@ def read_reply(stream: socket.socket) -> bytes:
             raise ConnectionError("closed before the end of the body")
         body += more
     return body
+
+
+def read_http2_reply(stream: socket.socket) -> bytes:
+    """Reads frames until the end of the first stream, and returns its data."""
+    received, body = b"", b""
+    while True:
+        while len(received) >= 9 and len(received) >= 9 + (length := int.from_bytes(received[:3], "big")):
+            kind, flags, number = received[3], received[4], int.from_bytes(received[5:9], "big")
+            if kind == http2.DATA:
+                body += received[9 : 9 + length]
+            if number == 1 and (kind == http2.RST_STREAM or flags & http2.END_STREAM):
+                return body
+            received = received[9 + length :]
+        more = stream.recv(65536)
+        if not more:
+            raise ConnectionError("closed before the end of the stream")
+        received += more
 
 
 @cache
@@ -105,7 +125,7 @@ def _poll(client: Client, stop: Event, results: Any) -> None:
             if stream is None:
                 stream = connect(client)
             stream.sendall(client.request)
-            body = read_reply(stream)
+            body = read_http2_reply(stream) if client.is_http2 else read_reply(stream)
             if body.startswith(client.expected):
                 tally.latencies_s.append(time.monotonic() - started)
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -110,9 +110,14 @@ class Siege:
 
 @contextmanager
 def besieged(
-    trial: Trial, seconds: float, settings: dict[str, str], is_tls: bool = False, is_fresh: bool | None = None
+    trial: Trial,
+    seconds: float,
+    settings: dict[str, str],
+    is_tls: bool = False,
+    is_fresh: bool | None = None,
+    others: Callable[[Gateway], list[Client]] = lambda _: [],
 ) -> Iterator[Siege]:
-    """Runs a gateway on cores of its own, with honest clients that were measured without an attack."""
+    """Runs a gateway on cores of its own, with honest clients, that poll and do other things, measured without an attack."""
     gateway_cores, other_cores = split_cores()
     with run_gateway(trial.capgate, settings | {"SERVER_DRAIN_MS": str(DRAIN_MS)}, cpus=gateway_cores) as gateway:
         with on_cores(other_cores):
@@ -122,6 +127,7 @@ def besieged(
                 Client(address, POLL, REPLY, source=f"127.0.77.{1 + number}", is_tls=is_tls, is_fresh=fresh)
                 for number, fresh in enumerate(kinds)
             ]
+            clients += others(gateway)
             siege = Siege(trial, gateway, clients, seconds)
             siege.measure_without()
             yield siege

@@ -94,6 +94,7 @@ def run(trial: Trial) -> None:
                     "UPSTREAM_SUBMIT_TIMEOUT_MS": "30000",
                     "LEDGER_SUBMIT_WAIT_MS": "3000",
                     "UPSTREAM_NEW_KEY_WAIT_MS": "1500",
+                    "LIMITS_ADDRESS_BYTES_MAX": str(64 << 20),
                 }
                 with run_gateway(trial.capgate, settings) as gateway:
                     case = f"{name}, {'read' if reads else 'unread'} by the upstream"
