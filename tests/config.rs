@@ -165,21 +165,3 @@ fn environment_variables_override_the_defaults() {
     let error = load_env("CAPGATE_LIMITS_IDS_MAX", "0").expect_err("out of range");
     assert!(error.contains("CAPGATE_LIMITS_IDS_MAX") && error.contains("from 1 to 10000"), "{error}");
 }
-
-#[test]
-fn a_variable_that_sets_no_key_is_reported_by_its_name() {
-    let names = [
-        "CAPGATE_LIMITS_BODY_BYTES",
-        "CAPGATE_LISTEN_HTPP",
-        "CAPGATE_LISTEN_HTTP",
-        "CAPGATE_STORM_KEY",
-        "CAPGATE_PORT",
-        "CAPGATE_PORT_8080_TCP_ADDR",
-        "CAPGATE_ADMIN_SERVICE_HOST",
-        "CAPGATE_SERVICE_PORT_HTTP",
-        "OTHER",
-    ];
-    let environment = names.map(|name| (name.to_owned(), "127.0.0.1:1".to_owned()));
-    let config = Config::load(None, environment.into_iter()).expect("a valid configuration");
-    assert_eq!(config.unknown_variables(), ["CAPGATE_LIMITS_BODY_BYTES", "CAPGATE_LISTEN_HTPP"]);
-}

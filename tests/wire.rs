@@ -7,6 +7,7 @@ mod limits;
 mod listeners;
 mod log_output;
 mod made_up_keys;
+mod memory;
 mod requests;
 mod tls;
 mod transcripts;

@@ -26,9 +26,6 @@ impl ConfigFile {
     ) -> ExitCode {
         match Config::load(self.config.as_deref(), environment) {
             Ok(config) => {
-                for name in config.unknown_variables() {
-                    print_message(format_args!("warning: the environment variable {name} sets no configuration key"));
-                }
                 if !config.has_core_dumps()
                     && let Err(warning) = core_dumps::forbid()
                 {

@@ -25,6 +25,7 @@ use super::handler::Handler;
 use super::listener::Listener;
 use super::proxy_protocol::{self, ProxyHeaderError};
 use super::shutdown::shutdown_requested;
+use super::tls_memory;
 
 /// Pause after a first failure of `accept` for lack of resources. Doubles up to [`BACK_OFF_MAX`] while they are missing, so
 /// that the loop neither spins nor recovers late.
@@ -143,14 +144,16 @@ impl<H: Handler> AcceptLoop<H> {
         let mut stream = to_stream(socket, guard.client().address);
         stream.rewind(&received);
         let permits = timeout_at(deadline, guard.begin_handshake()).await.map_err(|_| Refusal::Handshakes)?;
-        let mut handshake = Box::pin(tls.tls_handshake(stream));
+        let charge = guard.client().memory_account(&self.listener.0.memory);
+        let (received, decrypted) = tls_memory::meter(Box::new(stream), charge);
+        let mut handshake = Box::pin(tls.tls_handshake(received));
         let handshaken = if let Ok(handshaken) = timeout_at(deadline.min(now() + PERMIT_MAX), &mut handshake).await {
             handshaken
         } else {
             drop(permits);
             timeout_at(deadline, handshake).await.map_err(|_| Refusal::HandshakeTimeout)?
         };
-        handshaken.map(|stream| Box::new(stream) as Stream).map_err(|_| Refusal::HandshakeFailed)
+        handshaken.map(|stream| decrypted.wrap(Box::new(stream))).map_err(|_| Refusal::HandshakeFailed)
     }
 }
 

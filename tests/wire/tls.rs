@@ -91,7 +91,10 @@ async fn the_upstream_certificate_is_verified() {
     upstream.stop().await;
 }
 
-async fn h2_get(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, scheme: &str) -> (u16, Vec<u8>) {
+pub(super) async fn h2_get(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    scheme: &str,
+) -> (u16, Vec<u8>) {
     let (send_request, connection) = h2::client::handshake(stream).await.expect("a handshake");
     tokio::spawn(connection);
     let mut send_request = send_request.ready().await.expect("a connection");

@@ -1,4 +1,4 @@
-"""TLS connections that are silent, half-shaken or idle, beside honest clients that connect anew for each request."""
+"""TLS connections that are silent, half-shaken, idle or without an end to their first message, beside honest clients that connect anew for each request."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def client_hello() -> bytes:
     return written.read()
 
 
+def endless_hello() -> bytes:
+    """Returns the beginning of a ClientHello of 65,000 bytes, in records of 16,000."""
+    message = b"\x01" + (65_000).to_bytes(3, "big") + b"\x03\x03" + bytes(60_000)
+    parts = [message[start : start + 16_000] for start in range(0, len(message), 16_000)]
+    return b"".join(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part for part in parts)
+
+
 def to_attacks(trial: Trial, gateway: Gateway, sources: int) -> list[tuple[str, Attack]]:
     """Returns all kinds of connections. Those that the gateway closes are opened again."""
     connections = trial.size(400, 10_000)
@@ -47,6 +54,9 @@ def to_attacks(trial: Trial, gateway: Gateway, sources: int) -> list[tuple[str, 
         ("silent", attack(b"")),
         ("half a ClientHello", attack(hello[: len(hello) // 2])),
         ("ClientHello only", attack(hello)),
+        ("endless ClientHello", attack(endless_hello())),
+        # As much of it as does not end the connection.
+        ("long ClientHello", attack(endless_hello()[:20_000])),
         ("idle", attack(b"", is_tls=True)),
     ]
 
