@@ -354,7 +354,7 @@ async fn http2_refusals_are_counted_and_do_not_name_the_server() {
         let (response, _) = send_request.send_request(request.body(()).expect("a request"), true).expect("sent");
         let response = response.await.expect("a response");
         assert_eq!((response.status().as_u16(), response.headers().get("server")), (400, None), "{method}");
-        let cache = response.headers().get("cache-control").map(|value| value.as_bytes());
+        let cache = response.headers().get("cache-control").map(http::HeaderValue::as_bytes);
         assert_eq!(cache, has_headers.then_some(&b"no-store"[..]), "{method}");
     }
     process.wait_for_metric("capgate_refused_requests_total{reason=\"malformed\"} 2").await;
