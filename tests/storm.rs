@@ -33,10 +33,7 @@ fn sum(object: &Json) -> f64 {
 
 #[tokio::test]
 async fn the_summary_counts_polls_answers_and_upstream_calls() {
-    let environment = [
-        ("CAPGATE_LEDGER_NOT_READY_TTL_MS".to_owned(), "250".to_owned()),
-        ("CAPGATE_LOG_ACCESS".to_owned(), "false".to_owned()),
-    ];
+    let environment = [("CAPGATE_LOG_ACCESS".to_owned(), "false".to_owned())];
     let mut gateway = Process::start("run", &environment).await;
     let [target, admin] = [gateway.http, gateway.admin.expect("admin")].map(|address| format!("http://{address}"));
     let load = "--tasks 4 --clients 80 --every-ms 100 --seconds 2 --solve-ms 500 --solve-spread 0.2 --seed 3 --json";

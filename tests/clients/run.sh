@@ -138,12 +138,11 @@ work=$(mktemp -d "$root/target/clients/run.XXXXXX") || give_up "cannot create a 
 "$venv/bin/python" -m trustme --quiet --dir "$work" --identities \
     localhost 127.0.0.1 2captcha.com rucaptcha.com api.2captcha.com || give_up "cannot create test certificates"
 
-# An empty environment, so that no setting leaks in. "Not ready" is cached for less than the clients' polling interval,
-# so that the first poll after the solution finds it.
+# An empty environment, so that no setting leaks in.
 env -i \
     CAPGATE_LISTEN_HTTP=127.0.0.1:0 CAPGATE_LISTEN_HTTPS=127.0.0.1:0 CAPGATE_LISTEN_ADMIN=127.0.0.1:0 \
     CAPGATE_TLS_CERT="$work/server.pem" CAPGATE_TLS_KEY="$work/server.key" \
-    CAPGATE_SANDBOX_SOLVE_MS=1000 CAPGATE_LEDGER_NOT_READY_TTL_MS=200 CAPGATE_LOG_FORMAT=json \
+    CAPGATE_SANDBOX_SOLVE_MS=1000 CAPGATE_LOG_FORMAT=json \
     "$binary" run >"$work/gateway.log" 2>"$work/gateway.err" &
 gateway=$!
 
