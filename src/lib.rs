@@ -34,6 +34,7 @@ pub mod native;
 pub mod process;
 pub mod sandbox;
 pub mod server;
+pub mod store;
 pub mod storm;
 pub mod telemetry;
 pub mod translate;

@@ -109,7 +109,7 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     let options = UpstreamOptions { connections_idle_max: idle_max, ..config.upstream_options(url) };
     let upstream = NativeUpstream::new(options, registry).map_err(ServeError)?;
     let clock = Clock::start();
-    let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
+    let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), None);
     ledger.register_metrics(registry);
     let budget = Budget::new(config.budget_options());
     budget.register_metrics(registry, move || clock.now());

@@ -73,7 +73,7 @@ fn start(status: u16, body: &'static str) -> (Gateway, Arc<Mutex<Vec<Instant>>>)
     let clock = Clock::start();
     let gateway = Gateway::new(
         config.gateway_options(),
-        Ledger::new(config.ledger_options(), clock, config.follow_deadline()),
+        Ledger::new(config.ledger_options(), clock, config.follow_deadline(), None),
         Arc::new(upstream),
         Budget::new(config.budget_options()),
         clock,

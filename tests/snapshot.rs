@@ -5,10 +5,10 @@ use std::sync::Arc;
 use capgate::config::Config;
 use capgate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, Solved, UpstreamId, Verdict};
 use capgate::ledger::{
-    Admit, FlightTicket, NextPrefetch, NotOpened, Options, PollReply, PollResult, PollSource, RestoreError,
-    StateSnapshot, Table, TaskSnapshot, UnixOrigin,
+    Admit, FlightTicket, NextPrefetch, NotOpened, Options, PollReply, PollResult, PollSource, Table,
 };
 use capgate::methods::{self, METHODS, Method, Payload, Value};
+use capgate::store::snapshot::{RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
 use proptest::prelude::*;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -141,11 +141,11 @@ fn an_unbound_task_survives_and_can_still_be_bound() {
 
 #[test]
 fn a_native_id_keeps_its_json_type() {
-    let text = |native_id: &str| serde_json::Value::from(native_id);
+    let text = |native_id: &str| serde_json::json!({ "text": native_id });
     let ids = [
         (NativeId::new(NATIVE), text(NATIVE)),
         (NativeId::new("72345678901"), text("72345678901")),
-        (NativeId::from_number(72_345_678_901), 72_345_678_901_u64.into()),
+        (NativeId::from_number(72_345_678_901), serde_json::json!({ "number": 72_345_678_901_u64 })),
     ];
     for (native, json) in ids {
         let first = Process::start(START_MS);

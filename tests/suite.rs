@@ -15,6 +15,7 @@
 mod architecture;
 mod config;
 mod documents;
+mod durability;
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "a library of its own, with its own lints")]
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;

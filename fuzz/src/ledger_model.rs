@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use capgate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, Solved, Verdict};
-use capgate::ledger::{
-    Admit, NextPrefetch, NotOpened, Options, Pacing, PollReply, PollResult, PollSource, RestoreError, Table, UnixOrigin,
-};
+use capgate::ledger::{Admit, NextPrefetch, NotOpened, Options, Pacing, PollReply, PollResult, PollSource, Table};
 use capgate::methods::{self, METHODS, Method, Payload};
+use capgate::store::snapshot::{RestoreError, UnixOrigin};
 
 /// Options of the table.
 pub const OPTIONS: Options = Options {

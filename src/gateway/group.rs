@@ -39,7 +39,10 @@ impl Operations {
             return results.swap_remove(0).map(|()| group);
         }
         // The record of a refused member holds its refusal.
-        self.ledger.set_members(group, members.into());
+        if let Err(refusal) = self.ledger.set_members(group, members.as_slice().into()).await {
+            self.withdraw_group(group, &members);
+            return Err(refusal);
+        }
         Ok(group)
     }
 

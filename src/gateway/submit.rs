@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::operations::Operations;
 use super::upstream_client::Caller;
-use crate::domain::{CreatedTask, Failure, LegacyId, Outcome, Task};
+use crate::domain::{CreatedTask, Failure, LegacyId, Task};
 use crate::memory::MemoryCharge;
 use crate::native::{answer, call};
 
@@ -60,7 +60,7 @@ impl Operations {
         task.resolve_previous(|previous| self.ledger.native_id(account, previous).as_ref().map(call::id_to_value));
         let draft = call::draft_create_task(account, &task);
         if !charge.try_grow_to(task.size_bytes() + draft.size_bytes()) {
-            self.ledger.settle(id, None, &Outcome::Failed(to_final(Failure::NotSent)));
+            self.ledger.refuse(id, to_final(Failure::NotSent));
             return Err(Failure::NotSent);
         }
         let mut call = draft.encode();
@@ -75,20 +75,12 @@ impl Operations {
             let caller = Caller { account: &account, client };
             let accepted = upstream.call(caller, call, |answer| answer::parse_created_task(answer, method)).await;
             let result = match accepted {
-                Ok(CreatedTask { native, outcome: Some(outcome) }) => {
-                    ledger.settle(id, native, &outcome);
-                    Ok(())
-                }
-                Ok(CreatedTask { native, outcome: None }) => {
-                    if let Some(native) = native {
-                        ledger.bind(id, native);
-                    }
-                    Ok(())
-                }
+                Ok(CreatedTask { native, outcome: Some(outcome) }) => ledger.settle(id, native, &outcome).await,
+                Ok(CreatedTask { native: Some(native), outcome: None }) => ledger.bind(id, native).await,
                 // The upstream may work on the task, so the record stays open until its own deadline.
-                Err(Failure::OutcomeUnknown) => Ok(()),
+                Ok(CreatedTask { native: None, outcome: None }) | Err(Failure::OutcomeUnknown) => ledger.save(id).await,
                 Err(failure) => {
-                    ledger.settle(id, None, &Outcome::Failed(to_final(failure.clone())));
+                    ledger.refuse(id, to_final(failure.clone()));
                     Err(failure)
                 }
             };
@@ -99,7 +91,7 @@ impl Operations {
         tokio::spawn(creating.instrument(span));
         match tokio::time::timeout(self.submit_wait, result_rx).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Ok(()),
+            Ok(Err(_)) | Err(_) => self.ledger.save(id).await,
         }
     }
 }

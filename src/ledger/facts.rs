@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::pacing::Estimate;
-use super::snapshot::{NativeIdSnapshot, ReportSnapshot, RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
 use super::types::PollResult;
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, Solved, TaskRef, UpstreamId, Verdict};
 use crate::methods::{self, Method};
+use crate::store::snapshot::{NativeIdSnapshot, ReportSnapshot, RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
 
 /// The persistent facts of one record.
 #[derive(Debug)]
@@ -67,6 +67,11 @@ pub(super) enum Report {
 }
 
 impl AcceptedAt {
+    /// Returns the moment, or this one if it is later: the clock of an earlier process may have been ahead.
+    pub(super) fn at_most(self, now: Moment) -> Self {
+        Self(self.0.min(i64::try_from(now.0).unwrap_or(i64::MAX)))
+    }
+
     pub(super) fn age_ms(self, now: Moment) -> u64 {
         now.0.saturating_add_signed(self.0.saturating_neg())
     }
@@ -134,7 +139,22 @@ impl Facts {
     }
 
     pub(super) fn to_snapshot(&self, id: LegacyId, origin: UnixOrigin) -> TaskSnapshot {
-        let state = match &self.state {
+        self.to_snapshot_with(id, self.state_snapshot(origin), self.expires, origin)
+    }
+
+    /// Returns a snapshot as if the task were settled with this outcome.
+    pub(super) fn to_settled_snapshot(
+        &self,
+        id: LegacyId,
+        outcome: &Outcome,
+        expires: Moment,
+        origin: UnixOrigin,
+    ) -> TaskSnapshot {
+        self.to_snapshot_with(id, StateSnapshot::from_outcome(outcome), expires, origin)
+    }
+
+    fn state_snapshot(&self, origin: UnixOrigin) -> StateSnapshot {
+        match &self.state {
             State::Unbound => StateSnapshot::Unbound,
             State::Open(Open { accepted, not_ready_age_ms, polls_used, unknown_age_s: _ }) => StateSnapshot::Open {
                 accepted_unix_ms: origin.unix_ms_from_start(accepted.0),
@@ -143,7 +163,16 @@ impl Facts {
             },
             State::Group(members) => StateSnapshot::Group { members: members.iter().map(|member| member.0).collect() },
             State::Settled(outcome) => StateSnapshot::from_outcome(outcome),
-        };
+        }
+    }
+
+    fn to_snapshot_with(
+        &self,
+        id: LegacyId,
+        state: StateSnapshot,
+        expires: Moment,
+        origin: UnixOrigin,
+    ) -> TaskSnapshot {
         TaskSnapshot {
             legacy_id: id.0,
             account_key: self.account.reveal().to_owned(),
@@ -159,7 +188,7 @@ impl Facts {
                 Report::Recorded(Verdict::Good) => ReportSnapshot::Good,
                 Report::Recorded(Verdict::Bad) => ReportSnapshot::Bad,
             },
-            expires_unix_ms: origin.to_unix_ms(self.expires),
+            expires_unix_ms: origin.to_unix_ms(expires),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::Instrument;
 
+use super::saver::Saver;
 use super::table::Table;
 use super::types::{FlightReceiver, FlightTicket, NextPrefetch, PollResult};
 use crate::clock::Clock;
@@ -18,6 +19,7 @@ use crate::domain::{Failure, LegacyId, Outcome, TaskRef};
 pub(super) struct Flights {
     table: Arc<Table>,
     clock: Clock,
+    saver: Saver,
     /// Longest time that a poll waits for a flight.
     deadline: Duration,
     /// Wakes [`Flights::run_prefetch`], because a prefetch may be due earlier than it expects.
@@ -25,8 +27,8 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    pub(super) fn new(table: Arc<Table>, clock: Clock, deadline: Duration) -> Self {
-        Self { table, clock, deadline, prefetch_wakeup: Arc::default() }
+    pub(super) fn new(table: Arc<Table>, clock: Clock, saver: Saver, deadline: Duration) -> Self {
+        Self { table, clock, saver, deadline, prefetch_wakeup: Arc::default() }
     }
 
     /// Spawns a flight. `poll` polls the upstream.
@@ -39,7 +41,13 @@ impl Flights {
         let polled = poll(task);
         let flying = async move {
             let mut guard = guard;
-            guard.result = polled.await;
+            let result = polled.await;
+            if let Ok(outcome) = &result
+                && *outcome != Outcome::NotReady
+            {
+                guard.flights.saver.save_outcome(id, outcome).await;
+            }
+            guard.result = result;
         };
         #[expect(clippy::disallowed_methods, reason = "a flight outlives the client that started it")]
         tokio::spawn(flying.instrument(tracing::info_span!("flight", task = id.0, flight)));
@@ -93,8 +101,10 @@ struct FlightGuard {
 impl Drop for FlightGuard {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Err(Failure::Unavailable));
-        let Flights { table, clock, .. } = &self.flights;
-        table.complete_flight(self.id, self.flight, result, clock.now());
+        let Flights { table, clock, saver, .. } = &self.flights;
+        if table.complete_flight(self.id, self.flight, result, clock.now()) {
+            saver.save_again(self.id);
+        }
         self.flights.wake_prefetch();
     }
 }

@@ -9,30 +9,30 @@ mod pacing;
 mod poll_state;
 mod queue;
 mod record;
-mod snapshot;
+mod saver;
 mod table;
 mod types;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
-pub use self::snapshot::{
-    FailureSnapshot, NativeIdSnapshot, ReportSnapshot, RestoreError, SolvedSnapshot, StateSnapshot, TaskSnapshot,
-    UnixOrigin,
-};
+pub use self::saver::Persistence;
 pub use self::table::Table;
 pub use self::types::{
     Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult,
-    PollSource,
+    PollSource, RestoreStats,
 };
 
 use self::flights::Flights;
 use self::ids::Ids;
+use self::saver::Saver;
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
+use crate::store::backend::StoreError;
 
 /// The ledger. Cheap to clone; all clones share one table.
 #[derive(Clone, Debug)]
@@ -41,21 +41,41 @@ pub struct Ledger {
     clock: Clock,
     ids: Arc<Ids>,
     flights: Flights,
+    saver: Saver,
+    /// Whether the store may hold tasks that the table lacks.
+    is_restoring: Arc<AtomicBool>,
 }
 
 impl Ledger {
-    /// Creates an empty ledger. `follow_deadline` bounds how long a poll waits for a flight.
-    pub fn new(options: Options, clock: Clock, follow_deadline: Duration) -> Self {
+    /// Creates an empty ledger. `follow_deadline` bounds how long a poll waits for a flight. With a store,
+    /// [`Ledger::restore`] must run.
+    pub fn new(options: Options, clock: Clock, follow_deadline: Duration, persistence: Option<Persistence>) -> Self {
         let table = Arc::new(Table::new(options));
-        let flights = Flights::new(Arc::clone(&table), clock, follow_deadline);
-        Self { table, clock, ids: Arc::default(), flights }
+        let is_restoring = Arc::new(AtomicBool::new(persistence.is_some()));
+        let saver = Saver::new(Arc::clone(&table), clock, persistence);
+        let flights = Flights::new(Arc::clone(&table), clock, saver.clone(), follow_deadline);
+        Self { table, clock, ids: Arc::default(), flights, saver, is_restoring }
+    }
+
+    /// Restores the tasks of an earlier process. Meanwhile, a poll of an unknown task looks it up in the store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn restore(&self) -> Result<RestoreStats, StoreError> {
+        let stats = self.saver.restore_all().await?;
+        self.is_restoring.store(false, Ordering::Release);
+        self.flights.wake_prefetch();
+        Ok(stats)
     }
 
     /// Reserves a record for a task before its submit is sent, and issues its id.
     ///
     /// # Errors
-    /// [`Failure::NotSent`] if the ledger, or the account's share of it, is full.
+    /// [`Failure::NotSent`] if the ledger, or the account's share of it, is full, or if the store is unavailable.
     pub fn open(&self, account: &Account, method: &'static Method) -> Result<LegacyId, Failure> {
+        if !self.saver.is_available() {
+            return Err(Failure::NotSent);
+        }
         // With twelve digits, a collision is rare and two in a row are rarer still; the bound only matters if nearly
         // all ids are taken.
         for _ in 0..16 {
@@ -69,20 +89,49 @@ impl Ledger {
         Err(Failure::NotSent)
     }
 
-    /// Stores the native id of a task.
-    pub fn bind(&self, id: LegacyId, native: NativeId) {
+    /// Makes a task durable, so that its id may be given to its client.
+    ///
+    /// # Errors
+    /// [`Failure::NotSent`] if the store fails.
+    pub async fn save(&self, id: LegacyId) -> Result<(), Failure> {
+        self.saver.save(id).await.map_err(|error| {
+            tracing::error!(kind = error.to_string(), "a submit is refused because its task is not durable");
+            Failure::NotSent
+        })
+    }
+
+    /// Stores the native id of a task, and returns when that is durable.
+    ///
+    /// # Errors
+    /// As [`Ledger::save`].
+    pub async fn bind(&self, id: LegacyId, native: NativeId) -> Result<(), Failure> {
         self.table.bind(id, native, self.clock.now());
         self.flights.wake_prefetch();
+        self.save(id).await
     }
 
-    /// Stores a final answer that the submit returned.
-    pub fn settle(&self, id: LegacyId, native: Option<NativeId>, outcome: &Outcome) {
+    /// Stores a final answer that the submit returned, and returns when it is durable.
+    ///
+    /// # Errors
+    /// As [`Ledger::save`].
+    pub async fn settle(&self, id: LegacyId, native: Option<NativeId>, outcome: &Outcome) -> Result<(), Failure> {
         self.table.settle(id, native, outcome, self.clock.now());
+        self.save(id).await
     }
 
-    /// Turns a task into a group, which joins the answers of its members.
-    pub fn set_members(&self, id: LegacyId, members: Arc<[LegacyId]>) {
+    /// Stores the refusal of a submit. A client that has its id already learns of it with its next poll.
+    pub fn refuse(&self, id: LegacyId, failure: Failure) {
+        self.table.settle(id, None, &Outcome::Failed(failure), self.clock.now());
+        self.saver.save_again(id);
+    }
+
+    /// Turns a task into a group, which joins the answers of its members, and returns when that is durable.
+    ///
+    /// # Errors
+    /// As [`Ledger::save`].
+    pub async fn set_members(&self, id: LegacyId, members: Arc<[LegacyId]>) -> Result<(), Failure> {
         self.table.set_members(id, members, self.clock.now());
+        self.save(id).await
     }
 
     /// Returns the members of a group; `None` if the task is not a group.
@@ -102,13 +151,18 @@ impl Ledger {
 
     /// Removes a task whose submit was refused, so that no client knows its id.
     pub fn withdraw(&self, id: LegacyId) {
-        self.table.withdraw(id);
+        if self.table.withdraw(id) {
+            self.saver.remove(id);
+        }
     }
 
     /// Fast path of a poll: replies without waiting and without starting a flight. Returns `None` if the poll needs
     /// [`Ledger::poll`].
     pub fn try_answer(&self, account: &Account, id: LegacyId) -> Option<PollReply> {
-        self.table.try_answer(account, id, self.clock.now())
+        match self.table.try_answer(account, id, self.clock.now()) {
+            Some(PollReply::Answer(_, PollSource::Unknown)) if self.is_restoring.load(Ordering::Acquire) => None,
+            reply => reply,
+        }
     }
 
     /// Slow path of a poll, after [`Ledger::try_answer`]: replies with the result of one flight that all its pollers
@@ -120,7 +174,12 @@ impl Ledger {
     where
         F: Future<Output = PollResult> + Send + 'static,
     {
-        match self.table.admit(account, id, self.clock.now()) {
+        let mut admit = self.table.admit(account, id, self.clock.now());
+        let is_unknown = matches!(admit, Admit::Reply(PollReply::Answer(_, PollSource::Unknown)));
+        if is_unknown && self.is_restoring.load(Ordering::Acquire) && self.saver.fetch(id).await {
+            admit = self.table.admit(account, id, self.clock.now());
+        }
+        match admit {
             Admit::Reply(reply) => reply,
             Admit::Refresh(ticket) => {
                 drop(self.flights.spawn(id, ticket, poll));
@@ -154,6 +213,7 @@ impl Ledger {
     /// Ends a report.
     pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
         self.table.end_report(id, verdict, result);
+        self.saver.save_again(id);
     }
 
     /// Returns the size of the ledger from its counters.

@@ -2,14 +2,15 @@
 //! There may be a million records, so parts that only few records need are boxed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::facts::{Facts, Open, Report, State};
 use super::pacing::{Estimate, next_poll_age_ms};
 use super::poll_state::PollState;
-use super::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
 use super::types::{Admit, FlightTicket, Options, PollReply, PollResult, PollSource};
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, UpstreamId, Verdict};
 use crate::methods::{self, Method};
+use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
 
 /// One task.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Record {
     polls: PollState,
     /// The record's moment in the table's expiry queue; never later than its expiry.
     pub(super) queued: Moment,
+    /// Whether the facts were given to a store. Atomic, because facts are read under a shared lock.
+    is_saved: AtomicBool,
 }
 
 /// Bytes charged for a record without its answer: itself with its allocation, and its places in the map and the two
@@ -51,11 +54,35 @@ impl Record {
             report: Report::None,
             upstream: UpstreamId::DEFAULT,
         };
-        Self { facts, polls: PollState::new(now), queued: expires }
+        Self { facts, polls: PollState::new(now), queued: expires, is_saved: AtomicBool::new(false) }
     }
 
     pub(super) fn to_snapshot(&self, id: LegacyId, origin: UnixOrigin) -> TaskSnapshot {
         self.facts.to_snapshot(id, origin)
+    }
+
+    /// Returns the facts for a store, and notes that they were saved.
+    pub(super) fn save(&self, id: LegacyId, origin: UnixOrigin) -> TaskSnapshot {
+        self.is_saved.store(true, Ordering::Relaxed);
+        self.to_snapshot(id, origin)
+    }
+
+    /// Returns the facts of an open task as they will be once this outcome settles it.
+    pub(super) fn save_outcome(
+        &self,
+        id: LegacyId,
+        outcome: &Outcome,
+        now: Moment,
+        options: &Options,
+        origin: UnixOrigin,
+    ) -> Option<TaskSnapshot> {
+        let State::Open(_) = self.facts.state else { return None };
+        Some(self.facts.to_settled_snapshot(id, outcome, now.after_ms(options.answer_ttl_ms), origin))
+    }
+
+    /// Whether the facts were given to a store.
+    pub(super) fn is_saved(&self) -> bool {
+        self.is_saved.load(Ordering::Relaxed)
     }
 
     /// Restores a record. The caller schedules the next poll of an open one with [`Record::schedule_poll`].
@@ -79,8 +106,18 @@ impl Record {
         if facts.expires <= now {
             return Err(RestoreError::Expired);
         }
+        if let State::Open(open) = &mut facts.state {
+            open.accepted = open.accepted.at_most(now);
+        }
+        let ttl_ms = match facts.state {
+            State::Unbound => options.unbound_ttl_ms,
+            State::Open(_) => options.open_ttl_ms,
+            State::Settled(_) => options.answer_ttl_ms,
+            State::Group(_) => options.open_ttl_ms.saturating_add(options.answer_ttl_ms),
+        };
+        facts.expires = facts.expires.min(now.after_ms(ttl_ms));
         let queued = facts.expires;
-        Ok(Self { facts, polls: PollState::new(now), queued })
+        Ok(Self { facts, polls: PollState::new(now), queued, is_saved: AtomicBool::new(true) })
     }
 
     /// Schedules the next flight of an open record from its age alone. Returns when it may start.
@@ -273,6 +310,13 @@ impl Record {
         };
         flight.sender.send_replace(Some(result));
         end
+    }
+
+    /// Whether the facts should be saved after this poll. A restart forgets fewer polls than this, which keeps the task
+    /// below the number of polls at which services lose it.
+    pub(super) fn is_checkpoint(&self) -> bool {
+        const POLLS: u16 = 10;
+        matches!(&self.facts.state, State::Open(open) if open.polls_used.is_multiple_of(POLLS) && open.polls_used > 0)
     }
 
     /// Begins a report; see [`super::table::Table::begin_report`].

@@ -19,10 +19,10 @@ use dashmap::mapref::one::RefMut;
 use super::pacing::Estimate;
 use super::queue::{Next, Queue};
 use super::record::{FlightEnd, Record};
-use super::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
 use super::types::{Admit, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult};
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::{self, Method};
+use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
 
 /// All records.
 #[derive(Debug)]
@@ -121,6 +121,32 @@ impl Table {
         Some(self.records.get(&id)?.to_snapshot(id, origin))
     }
 
+    /// Passes the persistent facts of a task to a store. The record stays locked until `queue` returns, so that writes
+    /// are queued in the order of the changes. Returns `None` if the task does not exist.
+    pub fn save<T>(&self, id: LegacyId, origin: UnixOrigin, queue: impl FnOnce(TaskSnapshot) -> T) -> Option<T> {
+        let record = self.records.get(&id)?;
+        Some(queue(record.save(id, origin)))
+    }
+
+    /// Passes the facts of an open task to a store as they will be once this outcome settles it. Returns `None` if the
+    /// task is not open.
+    pub fn save_outcome<T>(
+        &self,
+        id: LegacyId,
+        outcome: &Outcome,
+        now: Moment,
+        origin: UnixOrigin,
+        queue: impl FnOnce(TaskSnapshot) -> T,
+    ) -> Option<T> {
+        let record = self.records.get(&id)?;
+        record.save_outcome(id, outcome, now, &self.options, origin).map(queue)
+    }
+
+    /// Whether a store has seen a task.
+    pub fn is_saved(&self, id: LegacyId) -> bool {
+        self.records.get(&id).is_some_and(|record| record.is_saved())
+    }
+
     /// Stores the native id of a task. Does nothing if the record is not unbound.
     pub fn bind(&self, id: LegacyId, native: NativeId, now: Moment) {
         self.update(id, |record| {
@@ -161,12 +187,12 @@ impl Table {
         self.records.get(&id)?.pingback().map(str::to_owned)
     }
 
-    /// Removes a task whose submit was refused, so that no client knows its id.
-    pub fn withdraw(&self, id: LegacyId) {
-        if let Some((_, record)) = self.records.remove(&id) {
-            self.expiry_queue.remove(record.queued, id);
-            self.subtract(&record);
-        }
+    /// Removes a task whose submit was refused, so that no client knows its id. Returns whether a store has seen it.
+    pub fn withdraw(&self, id: LegacyId) -> bool {
+        let Some((_, record)) = self.records.remove(&id) else { return false };
+        self.expiry_queue.remove(record.queued, id);
+        self.subtract(&record);
+        record.is_saved()
     }
 
     /// Fast path: replies without starting or joining a flight, under one shared shard lock. Returns `None` if a flight
@@ -207,19 +233,20 @@ impl Table {
         NextPrefetch::At(now)
     }
 
-    /// Ends a flight: stores its result before any waiting request wakes. An overtaken flight changes nothing.
-    pub fn complete_flight(&self, id: LegacyId, number: u64, result: PollResult, now: Moment) {
+    /// Ends a flight: stores its result before any waiting request wakes. An overtaken flight changes nothing. Returns
+    /// whether the number of polls should be saved.
+    pub fn complete_flight(&self, id: LegacyId, number: u64, result: PollResult, now: Moment) -> bool {
         let end = self.update(id, |record| {
             let mut estimate = self.estimates.entry(record.method().name).or_default();
             let end = record.complete_flight(number, result, now, &self.options, &mut estimate);
             if let FlightEnd::Open(moment) = end {
                 self.schedule_prefetch(id, now, moment, record.expires());
             }
-            end
+            (end, record.is_checkpoint())
         });
-        if !matches!(end, None | Some(FlightEnd::Overtaken)) {
-            self.flights.fetch_sub(1, Ordering::Relaxed);
-        }
+        let Some((FlightEnd::Open(_) | FlightEnd::Settled, is_checkpoint)) = end else { return false };
+        self.flights.fetch_sub(1, Ordering::Relaxed);
+        is_checkpoint
     }
 
     /// Begins a report. Returns `None` if the same report is already recorded.

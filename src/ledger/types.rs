@@ -145,6 +145,17 @@ pub struct LedgerStats {
     pub accounts: usize,
 }
 
+/// What became of the tasks of an earlier process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestoreStats {
+    /// Tasks that are known again.
+    pub restored: u64,
+    /// Tasks that have expired.
+    pub expired: u64,
+    /// Tasks that could not be read.
+    pub unreadable: u64,
+}
+
 /// The next step of the prefetch loop, which polls tasks of frequent clients ahead of them.
 #[derive(Debug)]
 pub enum NextPrefetch {

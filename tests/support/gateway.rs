@@ -9,7 +9,10 @@ use capgate::clock::Clock;
 use capgate::config::Config;
 use capgate::gateway::Gateway;
 use capgate::http::{Inbound, Verb};
-use capgate::ledger::Ledger;
+use capgate::ledger::{Ledger, Persistence};
+use capgate::methods;
+use capgate::store::Store;
+use capgate::store::snapshot::UnixOrigin;
 use capgate::telemetry::metrics::MetricsRegistry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -17,6 +20,9 @@ use tokio::task::JoinHandle;
 use super::http::{self, Response};
 use super::process::Process;
 use super::scripted_upstream::{InProcessUpstream, UpstreamCall, UpstreamServer};
+
+/// Unix time at the start of each gateway with a store.
+const UNIX_MS: u64 = 1_700_000_000_000;
 
 pub(crate) enum TestGateway {
     InProcess { gateway: Gateway, ledger: Ledger },
@@ -26,10 +32,22 @@ pub(crate) enum TestGateway {
 impl TestGateway {
     /// Builds a gateway in this process. Returns it and the calls of its upstream.
     pub(crate) fn in_process(environment: Vec<(String, String)>) -> (Self, mpsc::UnboundedReceiver<UpstreamCall>) {
+        Self::in_process_with_store(environment, None)
+    }
+
+    /// Builds a gateway over a store. The test restores its ledger.
+    pub(crate) fn in_process_with_store(
+        environment: Vec<(String, String)>,
+        store: Option<Arc<Store>>,
+    ) -> (Self, mpsc::UnboundedReceiver<UpstreamCall>) {
         let config = Config::load(None, environment.into_iter()).expect("valid settings");
         let (upstream, calls) = InProcessUpstream::new();
         let clock = Clock::start();
-        let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline());
+        let persistence = store.map(|store| {
+            let origin = UnixOrigin::new(clock.now(), UNIX_MS + clock.now().0);
+            Persistence { store, methods: methods::Table::default(), origin }
+        });
+        let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), persistence);
         let gateway = Gateway::new(
             config.gateway_options(),
             ledger.clone(),

@@ -1,8 +1,8 @@
-//! A record as plain, serialisable data for a store. Times are Unix milliseconds, because
-//! [`Moment`] is relative to the start of a process.
+//! A task as plain, serialisable data. Times are Unix milliseconds, because [`Moment`] is relative to the start of
+//! a process.
 //!
-//! `domain` knows no wire format, so its types are converted by hand. Names in the serialised form are stable: a change
-//! makes stored tasks unreadable.
+//! `domain` knows no wire format, so its types are converted by hand. The order of fields and variants is the stored
+//! format (`codec.rs`): a change makes stored tasks unreadable.
 //!
 //! The serialised form contains the account's key and the answer. `Debug` shows neither.
 
@@ -36,12 +36,12 @@ impl UnixOrigin {
     }
 
     /// Converts milliseconds since the start of the process, which may be negative, to Unix milliseconds.
-    pub(super) fn unix_ms_from_start(self, since_start_ms: i64) -> u64 {
+    pub(crate) fn unix_ms_from_start(self, since_start_ms: i64) -> u64 {
         u64::try_from(self.0.saturating_add(since_start_ms)).unwrap_or(0)
     }
 
     /// Returns the milliseconds from the start of the process to a Unix time; negative if the time is earlier.
-    pub(super) fn ms_since_start(self, unix_ms: u64) -> i64 {
+    pub(crate) fn ms_since_start(self, unix_ms: u64) -> i64 {
         saturating_i64(unix_ms).saturating_sub(self.0)
     }
 }
@@ -90,7 +90,7 @@ impl fmt::Debug for TaskSnapshot {
 
 /// The upstream's id of a task, in the JSON type in which the upstream sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "snake_case")]
 pub enum NativeIdSnapshot {
     /// A number.
     Number(u64),
@@ -99,11 +99,11 @@ pub enum NativeIdSnapshot {
 }
 
 impl NativeIdSnapshot {
-    pub(super) fn from_native(native: &NativeId) -> Self {
+    pub(crate) fn from_native(native: &NativeId) -> Self {
         native.as_number().map_or_else(|| Self::Text(native.to_string()), Self::Number)
     }
 
-    pub(super) fn into_native(self) -> NativeId {
+    pub(crate) fn into_native(self) -> NativeId {
         match self {
             Self::Number(number) => NativeId::from_number(number),
             Self::Text(text) => NativeId::new(&text),
@@ -138,7 +138,7 @@ pub enum StateSnapshot {
 }
 
 impl StateSnapshot {
-    pub(super) fn from_outcome(outcome: &Outcome) -> Self {
+    pub(crate) fn from_outcome(outcome: &Outcome) -> Self {
         match outcome {
             // Never final, so a record is never settled with it.
             Outcome::NotReady => Self::Unbound,
@@ -191,7 +191,7 @@ impl SolvedSnapshot {
     }
 
     /// Restores the answer to a task of this method. Omits an extra that the row no longer lists.
-    pub(super) fn into_outcome(self, method: &'static Method) -> Outcome {
+    pub(crate) fn into_outcome(self, method: &'static Method) -> Outcome {
         let extras = self.extras.into_iter().filter_map(|(stored, text)| {
             let listed = method.extras.iter().find(|(_, legacy)| *legacy == stored);
             listed.map(|(_, legacy)| (*legacy, text))
@@ -300,7 +300,7 @@ macro_rules! failure_names {
             ///
             /// # Errors
             /// [`RestoreError::UnknownFailure`].
-            pub(super) fn into_failure(self) -> Result<Failure, RestoreError> {
+            pub(crate) fn into_failure(self) -> Result<Failure, RestoreError> {
                 match self {
                     Self::Code(code) => Ok(Failure::Other(code.into())),
                     Self::Named(name) => match name.as_str() {

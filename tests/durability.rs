@@ -1,0 +1,304 @@
+//! What a client has seen survives the end of the process: ids, answers, reports. In process, over a store that fails
+//! and waits on request.
+
+use std::sync::Arc;
+
+use capgate::ledger::RestoreStats;
+use capgate::store::Store;
+use capgate::store::backend::Space;
+use capgate::store::cipher::{Cipher, KEY_BYTES};
+use capgate::store::memory::{MemoryBackend, Mode};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::support::gateway::TestGateway;
+use crate::support::http::Response;
+use crate::support::scripted_upstream::UpstreamCall;
+use crate::support::upstream_reply::UpstreamReply;
+
+const SUBMIT: &str = "/in.php?key=K&method=userrecaptcha&googlekey=sitekey&pageurl=https://example.com";
+const CREATED: &str = r#"{"errorId":0,"taskId":"native-1"}"#;
+const READY: &str = r#"{"errorId":0,"status":"ready","solution":{"gRecaptchaResponse":"TOKEN"}}"#;
+const PROCESSING: &str = r#"{"errorId":0,"status":"processing"}"#;
+
+/// A gateway process over a store that outlives it.
+struct Gateway {
+    gateway: TestGateway,
+    calls: mpsc::UnboundedReceiver<UpstreamCall>,
+}
+
+fn store(backend: &Arc<MemoryBackend>) -> Arc<Store> {
+    Arc::new(Store::new(Arc::<MemoryBackend>::clone(backend), Cipher::new(&[7; KEY_BYTES], &[])))
+}
+
+impl Gateway {
+    fn start(backend: &Arc<MemoryBackend>) -> Self {
+        let (gateway, calls) = TestGateway::in_process_with_store(Vec::new(), Some(store(backend)));
+        Self { gateway, calls }
+    }
+
+    async fn start_and_restore(backend: &Arc<MemoryBackend>) -> (Self, RestoreStats) {
+        let this = Self::start(backend);
+        let stats = this.restore().await;
+        (this, stats)
+    }
+
+    async fn restore(&self) -> RestoreStats {
+        let TestGateway::InProcess { ledger, .. } = &self.gateway else { panic!("in process") };
+        ledger.restore().await.expect("a readable store")
+    }
+
+    fn get(&self, target: &str) -> JoinHandle<Response> {
+        self.gateway.request("GET", target, "", Vec::new())
+    }
+
+    async fn body(&self, target: &str) -> String {
+        text(self.get(target)).await
+    }
+
+    fn poll(&self, id: &str) -> JoinHandle<Response> {
+        self.get(&format!("/res.php?key=K&action=get&id={id}"))
+    }
+
+    /// Answers the next upstream call, which must be of this endpoint.
+    async fn answer(&mut self, path: &str, body: &str) {
+        let call = self.calls.recv().await.expect("a call");
+        assert_eq!(call.path, path);
+        assert!(call.reply(UpstreamReply::Response { status: 200, body: body.into() }));
+    }
+
+    async fn accept_key(&mut self) {
+        let balance = self.get("/res.php?key=K&action=getbalance");
+        self.answer("/getBalance", r#"{"errorId":0,"balance":1}"#).await;
+        assert_eq!(text(balance).await, "1.0000");
+    }
+
+    async fn submit(&mut self) -> String {
+        let submitted = self.get(SUBMIT);
+        self.answer("/createTask", CREATED).await;
+        id_of(&text(submitted).await)
+    }
+}
+
+async fn text(response: JoinHandle<Response>) -> String {
+    String::from_utf8(response.await.expect("answered").body).expect("UTF-8")
+}
+
+fn id_of(reply: &str) -> String {
+    reply.strip_prefix("OK|").unwrap_or_else(|| panic!("no id: {reply}")).to_owned()
+}
+
+/// Lets all tasks run that can.
+async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_given_out_once_its_task_is_durable() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    backend.set_mode(Mode::Holds);
+    let submitted = first.get(SUBMIT);
+    first.answer("/createTask", CREATED).await;
+    settle().await;
+    assert!(!submitted.is_finished(), "the task is not durable");
+    backend.set_mode(Mode::Works);
+    let id = id_of(&text(submitted).await);
+    drop(first);
+
+    let (mut second, stats) = Gateway::start_and_restore(&backend).await;
+    assert_eq!(stats, RestoreStats { restored: 1, expired: 0, unreadable: 0 });
+    let polled = second.poll(&id);
+    second.answer("/getTaskResult", READY).await;
+    assert_eq!(text(polled).await, "OK|TOKEN");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_durable_before_a_client_hears_it() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit().await;
+    backend.set_mode(Mode::Holds);
+    let polled = first.poll(&id);
+    first.answer("/getTaskResult", READY).await;
+    settle().await;
+    assert!(!polled.is_finished(), "the answer is not durable");
+    backend.set_mode(Mode::Works);
+    assert_eq!(text(polled).await, "OK|TOKEN");
+    drop(first);
+
+    let (second, _) = Gateway::start_and_restore(&backend).await;
+    assert_eq!(second.body(&format!("/res.php?key=K&action=get&id={id}")).await, "OK|TOKEN");
+    // Only its account finds a restored task.
+    assert_eq!(second.body(&format!("/res.php?key=L&action=get&id={id}")).await, "ERROR_WRONG_CAPTCHA_ID");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_delays_an_answer_only_briefly() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit().await;
+    backend.set_mode(Mode::Holds);
+    let polled = first.poll(&id);
+    first.answer("/getTaskResult", READY).await;
+    assert_eq!(text(polled).await, "OK|TOKEN");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_submits_are_refused_and_polls_go_on() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit().await;
+    backend.set_mode(Mode::Fails);
+    assert_eq!(first.body(SUBMIT).await, "ERROR_NO_SLOT_AVAILABLE");
+    assert!(first.calls.try_recv().is_err(), "nothing is paid for");
+    let polled = first.poll(&id);
+    first.answer("/getTaskResult", READY).await;
+    assert_eq!(text(polled).await, "OK|TOKEN");
+    backend.set_mode(Mode::Works);
+    first.submit().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submit_whose_task_cannot_be_saved_is_refused_and_forgotten() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let submitted = first.get(SUBMIT);
+    let call = first.calls.recv().await.expect("a call");
+    backend.set_mode(Mode::Fails);
+    assert!(call.reply(UpstreamReply::Response { status: 200, body: CREATED.into() }));
+    assert_eq!(text(submitted).await, "ERROR_NO_SLOT_AVAILABLE");
+    assert_eq!(first.gateway.counter("records"), Ok(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_submit_leaves_nothing_in_the_store() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let submitted = first.get(SUBMIT);
+    first.answer("/createTask", r#"{"errorId":1,"errorCode":"ERROR_ZERO_BALANCE"}"#).await;
+    assert_eq!(text(submitted).await, "ERROR_ZERO_BALANCE");
+    settle().await;
+    assert_eq!(backend.count(Space::Tasks), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_given_out_before_createtask_answered_is_durable_too() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let submitted = first.get(SUBMIT);
+    let call = first.calls.recv().await.expect("a call");
+    let id = id_of(&text(submitted).await);
+    assert_eq!(backend.count(Space::Tasks), 1);
+    assert!(call.reply(UpstreamReply::Response { status: 200, body: CREATED.into() }));
+    settle().await;
+    drop(first);
+    let (mut second, _) = Gateway::start_and_restore(&backend).await;
+    let polled = second.poll(&id);
+    second.answer("/getTaskResult", READY).await;
+    assert_eq!(text(polled).await, "OK|TOKEN");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_is_remembered_over_a_restart() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let submitted = first.get(SUBMIT);
+    let call = first.calls.recv().await.expect("a call");
+    let id = id_of(&text(submitted).await);
+    let refusal = r#"{"errorId":1,"errorCode":"ERROR_SITEKEY"}"#;
+    assert!(call.reply(UpstreamReply::Response { status: 200, body: refusal.into() }));
+    settle().await;
+    assert_eq!(text(first.poll(&id)).await, "ERROR_GOOGLEKEY");
+    drop(first);
+    let (second, _) = Gateway::start_and_restore(&backend).await;
+    assert_eq!(text(second.poll(&id)).await, "ERROR_GOOGLEKEY");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_tasks_are_restored_a_poll_finds_its_task_in_the_store() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit().await;
+    drop(first);
+    let mut second = Gateway::start(&backend);
+    assert_eq!(second.body("/res.php?key=K&action=get&id=1").await, "ERROR_WRONG_CAPTCHA_ID");
+    assert_eq!(second.body(&format!("/res.php?key=L&action=get&id={id}")).await, "ERROR_WRONG_CAPTCHA_ID");
+    let polled = second.poll(&id);
+    second.answer("/getTaskResult", PROCESSING).await;
+    assert_eq!(text(polled).await, "CAPCHA_NOT_READY");
+    assert_eq!(second.restore().await, RestoreStats { restored: 1, expired: 0, unreadable: 0 });
+    assert_eq!(second.gateway.counter("records"), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_forgets_fewer_than_ten_polls() {
+    let backend = Arc::new(MemoryBackend::default());
+    let settings = || vec![("CAPGATE_LEDGER_POLLS_MAX".to_owned(), "12".to_owned())];
+    let (gateway, calls) = TestGateway::in_process_with_store(settings(), Some(store(&backend)));
+    let mut first = Gateway { gateway, calls };
+    first.restore().await;
+    let id = first.submit().await;
+    for _ in 0..11 {
+        // The next poll is due when the pacing allows it, whatever its interval.
+        while first.calls.is_empty() {
+            drop(first.poll(&id));
+            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        }
+        first.answer("/getTaskResult", PROCESSING).await;
+        settle().await;
+    }
+    drop(first);
+    let (gateway, mut calls) = TestGateway::in_process_with_store(settings(), Some(store(&backend)));
+    let TestGateway::InProcess { ledger, .. } = &gateway else { panic!("in process") };
+    ledger.restore().await.expect("a readable store");
+    let mut polls = 0;
+    for _ in 0..200 {
+        drop(gateway.request("GET", &format!("/res.php?key=K&action=get&id={id}"), "", Vec::new()));
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        if let Ok(call) = calls.try_recv() {
+            polls += 1;
+            call.reply(UpstreamReply::Response { status: 200, body: PROCESSING.into() });
+        }
+    }
+    assert!(polls <= 2 + 1, "{polls} polls after 11 of 12");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_survives_with_its_members() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    // Of a key that the upstream has not accepted yet, one call is sent at a time.
+    first.accept_key().await;
+    let field =
+        |name: &str, value: &str| format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let file = |name: &str| {
+        let image = format!("GIF89a{}", "b".repeat(100));
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a.gif\"\r\n\r\n{image}\r\n")
+    };
+    let form =
+        [field("key", "K"), field("method", "rotatecaptcha"), file("file_1"), file("file_2"), "--x--\r\n".into()];
+    let content_type = "multipart/form-data; boundary=x";
+    let submitted = first.gateway.request("POST", "/in.php", content_type, form.concat().into_bytes());
+    settle().await;
+    for number in 1..=2 {
+        first.answer("/createTask", &format!(r#"{{"errorId":0,"taskId":"native-{number}"}}"#)).await;
+    }
+    let reply = text(submitted).await;
+    let id = id_of(&reply);
+    drop(first);
+    let (mut second, stats) = Gateway::start_and_restore(&backend).await;
+    assert_eq!(stats.restored, 3, "the members and the group");
+    second.accept_key().await;
+    let polled = second.poll(&id);
+    settle().await;
+    for angle in [20, 40] {
+        let body = format!(r#"{{"errorId":0,"status":"ready","solution":{{"rotate":{angle}}}}}"#);
+        second.answer("/getTaskResult", &body).await;
+    }
+    let mut angles: Vec<String> = text(polled).await.trim_start_matches("OK|").split('|').map(str::to_owned).collect();
+    angles.sort();
+    assert_eq!(angles, ["20", "40"]);
+}
