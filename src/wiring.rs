@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::apps::admin::AdminApp;
@@ -14,13 +15,18 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Persistence, RestoreStats};
 use crate::process;
 use crate::process::panics::{EXIT_PANICS, keep_running};
 use crate::sandbox::Sandbox;
 use crate::server::connections::Connections;
 use crate::server::lifecycle::{Audience, ServeError, Server};
 use crate::server::options::ConnectionLimits;
+use crate::store::Store;
+use crate::store::clock::SystemTimes;
+use crate::store::folder::{Folder, Opened};
+use crate::store::metrics::StoreMetrics;
+use crate::store::snapshot::UnixOrigin;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::MetricsRegistry;
 use crate::telemetry::panics::install_hook;
@@ -29,6 +35,9 @@ use crate::upstream::options::Options as UpstreamOptions;
 
 /// Connections of operators and monitoring above which a new one takes the place of the oldest.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Name of the systemd credential with the keys of the store.
+const KEY_CREDENTIAL: &str = "capgate-store-key";
 
 /// How long such a connection may be idle. Short, so that forgotten connections do not add up: monitoring opens a new one
 /// for each scrape without trouble.
@@ -47,7 +56,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 /// # Errors
 /// As [`run`].
 pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
-    serve(config, |config, registry, _log| {
+    serve(config, async |config: &Config, registry: &MetricsRegistry, _log: &Log| {
         let limits = ConnectionLimits::private(config.connection_limits().connections_max);
         let mut server = Server::new(config.server_options(), Connections::register(limits, registry));
         let address = config.sandbox_address().ok_or_else(|| ServeError("sandbox.listen is off".to_owned()))?;
@@ -63,7 +72,7 @@ pub fn run_sandbox(config: &Config) -> Result<(), ServeError> {
 /// As [`run`].
 pub fn serve(
     config: &Config,
-    build: impl FnOnce(&Config, &MetricsRegistry, &Log) -> Result<Server, ServeError>,
+    build: impl AsyncFnOnce(&Config, &MetricsRegistry, &Log) -> Result<Server, ServeError>,
 ) -> Result<(), ServeError> {
     let registry = MetricsRegistry::new();
     let options = config.log_options();
@@ -86,7 +95,7 @@ pub fn serve(
                 }
             }
         });
-        let mut server = build(config, &registry, &log)?;
+        let mut server = build(config, &registry, &log).await?;
         server.run_until_shutdown().await.map(|()| server)
     });
     // Stops the runtime before `Server` is dropped, whose closed channel would read as a shutdown.
@@ -96,7 +105,7 @@ pub fn serve(
 }
 
 /// Builds the gateway and starts its listeners and background tasks.
-fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
+async fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Result<Server, ServeError> {
     let mut limits = config.connection_limits();
     let mut idle_max = config.upstream_connections_idle_max();
     fit_to_open_files(&mut limits.connections_max, &mut idle_max);
@@ -109,12 +118,22 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
     let options = UpstreamOptions { connections_idle_max: idle_max, ..config.upstream_options(url) };
     let upstream = NativeUpstream::new(options, registry).map_err(ServeError)?;
     let clock = Clock::start();
-    let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), None);
+    let opened = open_store(config, clock, registry).await?;
+    let (folder, persistence) = opened.unzip();
+    let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), persistence.clone());
     ledger.register_metrics(registry);
     let budget = Budget::new(config.budget_options());
     budget.register_metrics(registry, move || clock.now());
-    let gateway =
-        Gateway::new(config.gateway_options(), ledger.clone(), Arc::new(upstream.clone()), budget, clock, registry);
+    let gateway = Gateway::new(
+        config.gateway_options(),
+        ledger.clone(),
+        Arc::new(upstream.clone()),
+        budget,
+        clock,
+        persistence.as_ref(),
+        registry,
+    );
+    gateway.restore_keys().await;
     let access_log = config.log_options().access.then(|| log.access_log());
     let legacy = LegacyApp::new(gateway.clone(), access_log, registry);
     if let Some(address) = config.http_address() {
@@ -124,17 +143,75 @@ fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -> Resu
         server.listen("https", address, Some(files.load().map_err(ServeError)?), legacy, Audience::Public)?;
     }
     if let Some(address) = config.admin_address() {
-        let admin = AdminApp::new(registry.clone(), server.readiness());
+        let store = persistence.as_ref().map(|persistence| Arc::clone(&persistence.store));
+        let trouble = move || store.as_ref().and_then(|store| store.trouble());
+        let admin = AdminApp::new(registry.clone(), server.readiness(), trouble);
         let operators = Audience::Private { connections_max: ADMIN_CONNECTIONS_MAX, idle_timeout: ADMIN_IDLE_TIMEOUT };
         server.listen("admin", address, None, admin, operators)?;
     }
     let resolve_interval = config.resolve_interval();
+    if let (Some(folder), Some(persistence)) = (folder, persistence) {
+        let (restored, store) = (ledger.clone(), persistence.store);
+        let folder = Arc::new(Mutex::new(folder));
+        spawn("restore", move || restore(restored.clone(), Arc::clone(&store), Arc::clone(&folder)));
+        let kept = ledger.clone();
+        spawn("store upkeep", move || kept.clone().run_upkeep());
+    }
     spawn("sweep", move || ledger.clone().run_sweep());
     spawn("prefetch", move || gateway.clone().run_prefetch());
     let checked = upstream.clone();
     spawn("resolver", move || upstream.run_resolver(resolve_interval));
     spawn("health_checks", move || checked.run_health_checks());
     Ok(server)
+}
+
+/// Opens the embedded store, if one is configured. Whatever is wrong with it is an error: a store that cannot be read, or
+/// cannot be written, must not look like an empty one.
+async fn open_store(
+    config: &Config,
+    clock: Clock,
+    registry: &MetricsRegistry,
+) -> Result<Option<(Folder, Persistence)>, ServeError> {
+    let Some((path, key_file)) = config.store_paths() else {
+        tracing::warn!("store.path is not set: tasks are kept in memory, and lost when the process ends");
+        return Ok(None);
+    };
+    let refuse = |error: String| ServeError(format!("store.path: {error}"));
+    let credential = || Some(config.credentials_folder()?.join(KEY_CREDENTIAL)).filter(|file| file.exists());
+    let key_file = key_file.or_else(credential);
+    let Opened { folder, backend, cipher } =
+        Folder::open(&path, key_file.as_deref(), StoreMetrics::register(registry)).map_err(refuse)?;
+    let store = Arc::new(Store::new(Arc::new(backend), cipher));
+    store.register_metrics(registry);
+    let session = store.begin(SystemTimes::now()).await;
+    let session = session.map_err(|error| refuse(format!("{}: {error}", path.display())))?;
+    let origin = UnixOrigin::new(clock.now(), session.heartbeat.store_unix_ms);
+    let methods = config.legacy_limits().submit.table;
+    Ok(Some((folder, Persistence { store, methods, origin, ids: Some(session.ids) })))
+}
+
+/// Restores the tasks of earlier processes while the listeners serve already. Returns once all are restored.
+async fn restore(ledger: Ledger, store: Arc<Store>, folder: Arc<Mutex<Folder>>) {
+    /// Pause after a failure, while polls look their tasks up in the store.
+    const RETRY: Duration = Duration::from_secs(2);
+    loop {
+        match ledger.restore().await {
+            Ok(stats) => {
+                let RestoreStats { restored, expired, unreadable } = stats;
+                tracing::info!(restored, expired, unreadable, "tasks restored");
+                let mut folder = folder.lock();
+                if unreadable == 0 && folder.has_earlier_keys() {
+                    match folder.forget_earlier_keys(store.current_key_id()) {
+                        Ok(()) => tracing::info!("the first key of the key file has sealed the whole store"),
+                        Err(error) => tracing::warn!(kind = error, "cannot note that the store was sealed again"),
+                    }
+                }
+                return;
+            }
+            Err(error) => tracing::error!(kind = error.to_string(), "cannot restore tasks"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 /// Starts the embedded sandbox on a free loopback port and returns its URL.

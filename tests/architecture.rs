@@ -23,7 +23,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("budget", &["domain", "http", "native", "telemetry"]),
     ("store", &["domain", "methods", "telemetry"]),
     ("ledger", &["clock", "domain", "methods", "store", "telemetry"]),
-    ("gateway", &["budget", "clock", "domain", "http", "ledger", "legacy", "memory", "methods", "native", "telemetry"]),
+    (
+        "gateway",
+        &["budget", "clock", "domain", "http", "ledger", "legacy", "memory", "methods", "native", "store", "telemetry"],
+    ),
     ("upstream", &["clock", "domain", "gateway", "native", "telemetry"]),
     ("server", &["http", "memory", "process", "telemetry"]),
     ("apps", &["domain", "gateway", "http", "ledger", "legacy", "memory", "sandbox", "server", "telemetry"]),

@@ -77,6 +77,7 @@ fn start(status: u16, body: &'static str) -> (Gateway, Arc<Mutex<Vec<Instant>>>)
         Arc::new(upstream),
         Budget::new(config.budget_options()),
         clock,
+        None,
         &MetricsRegistry::new(),
     );
     (gateway, refused_at)

@@ -10,6 +10,8 @@ use capgate::memory::MemoryCharge;
 use capgate::server::connections::Connections;
 use capgate::server::handler::{Handler, Rejection, Response};
 use capgate::server::lifecycle::{Audience, Server};
+use capgate::telemetry::log::Log;
+use capgate::telemetry::metrics::MetricsRegistry;
 use capgate::wiring;
 use tokio::process::Command;
 
@@ -59,12 +61,12 @@ fn server() {
         return;
     }
     let config = Config::load(None, std::env::vars()).expect("a valid configuration");
-    let served = wiring::serve(&config, |config, registry, _log| {
+    let served = wiring::serve(&config, async |config: &Config, registry: &MetricsRegistry, _log: &Log| {
         let connections = Connections::register(config.connection_limits(), registry);
         let mut server = Server::new(config.server_options(), connections);
         let http = config.http_address().expect("an address");
         server.listen("http", http, None, Arc::new(PanickingApp), Audience::Public)?;
-        let admin = AdminApp::new(registry.clone(), server.readiness());
+        let admin = AdminApp::new(registry.clone(), server.readiness(), || None);
         let address = config.admin_address().expect("an address");
         server.listen(
             "admin",

@@ -28,6 +28,7 @@ mod panics;
 mod properties;
 mod secrecy;
 mod snapshot;
+mod store;
 mod storm;
 mod support;
 mod transcripts;

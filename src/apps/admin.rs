@@ -1,6 +1,7 @@
 //! The admin listener: metrics and health. Its address differs from those of the legacy listeners, so that a client of
 //! these cannot reach it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,17 +14,31 @@ use crate::server::handler::{Handler, Rejection, Response};
 use crate::telemetry::metrics::MetricsRegistry;
 
 /// An application that answers `/metrics`, `/livez` and `/readyz`.
-#[derive(Debug)]
 pub struct AdminApp {
     registry: MetricsRegistry,
     /// False from the start of the shutdown.
     ready: Arc<AtomicBool>,
+    trouble: Trouble,
+}
+
+/// Returns why submits are refused at present, if they are.
+type Trouble = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+impl fmt::Debug for AdminApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminApp").field("ready", &self.ready).finish_non_exhaustive()
+    }
 }
 
 impl AdminApp {
-    /// Creates the application. `ready` is false from the start of the shutdown.
-    pub fn new(registry: MetricsRegistry, ready: Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Self { registry, ready })
+    /// Creates the application. `ready` is false from the start of the shutdown. `trouble` returns why submits are
+    /// refused at present, if they are.
+    pub fn new(
+        registry: MetricsRegistry,
+        ready: Arc<AtomicBool>,
+        trouble: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { registry, ready, trouble: Box::new(trouble) })
     }
 
     fn respond_to(&self, request: &Inbound) -> Response<()> {
@@ -35,7 +50,10 @@ impl AdminApp {
             (Verb::Get, "/livez") => plain_text(200, "live\n"),
             // Readiness ignores the upstream's health on purpose: polls are answered from memory without it, and a
             // whole fleet that leaves the load balancer with its upstream would make an outage worse.
-            (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => plain_text(200, "ready\n"),
+            (Verb::Get, "/readyz") if self.ready.load(Ordering::Relaxed) => match (self.trouble)() {
+                None => plain_text(200, "ready\n"),
+                Some(why) => response(503, "text/plain; charset=utf-8", format!("store unavailable: {why}\n").into()),
+            },
             (Verb::Get, "/readyz") => plain_text(503, "draining\n"),
             _ => plain_text(404, "no such page: /metrics, /livez, /readyz\n"),
         }
@@ -74,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_rejection_has_a_status_of_its_kind() {
-        let app = AdminApp::new(MetricsRegistry::new(), Arc::default());
+        let app = AdminApp::new(MetricsRegistry::new(), Arc::default(), || None);
         let request = crate::translate::from_url("/in.php", None, "").expect("a request");
         let status = |why| app.reject(&request, why).status;
         let kinds = [Rejection::BodyTooLarge, Rejection::BodyTimeout, Rejection::Overloaded, Rejection::Panicked];

@@ -1,7 +1,7 @@
 //! Loads the configuration: the file, then the environment.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use serde::Deserialize as _;
@@ -19,6 +19,8 @@ pub struct Config {
     pub(super) sections: Sections,
     /// The method table with the changed rows of `[methods]`.
     pub(super) method_table: Table,
+    /// `$CREDENTIALS_DIRECTORY`, in which systemd puts secrets.
+    pub(super) credentials_folder: Option<PathBuf>,
 }
 
 impl PartialEq for Config {
@@ -35,11 +37,17 @@ impl Config {
     /// If the file cannot be read, or a key is unknown, out of range or inconsistent with another.
     pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut merged = file.map(read_file).transpose()?.unwrap_or_default();
+        let mut credentials_folder = None;
+        let environment = environment.inspect(|(name, value)| {
+            if name == "CREDENTIALS_DIRECTORY" && !value.is_empty() {
+                credentials_folder = Some(PathBuf::from(value));
+            }
+        });
         apply_environment(&mut merged, environment)?;
         let sections = Sections::deserialize(merged).map_err(|error| ConfigError::new(error.to_string()))?;
         validate(&sections)?;
         let method_table = build_table(&sections.methods)?;
-        Ok(Self { sections, method_table })
+        Ok(Self { sections, method_table, credentials_folder })
     }
 
     /// Lists all environment variables: name, section and key.

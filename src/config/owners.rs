@@ -1,6 +1,7 @@
 //! Splits the configuration into the options of each owner.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
@@ -158,6 +159,17 @@ impl Config {
             flights_max: ledger.flights_max.count(),
             followers_max: ledger.followers_max.count(),
         }
+    }
+
+    /// Returns the folder of the embedded store and the file with its key; `None` to keep tasks in memory.
+    pub fn store_paths(&self) -> Option<(PathBuf, Option<PathBuf>)> {
+        let store = &self.sections.store;
+        Some((non_empty(&store.path.0)?.into(), non_empty(&store.key_file.0).map(PathBuf::from)))
+    }
+
+    /// Returns the folder in which systemd puts secrets, if it does.
+    pub fn credentials_folder(&self) -> Option<&Path> {
+        self.credentials_folder.as_deref()
     }
 
     /// Returns the longest time that a poll waits for a flight.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::method_rows::MethodSection;
-use super::values::{Address, PemFile, ProviderName, Ranged, SelectionMode, Share, UpstreamUrl};
+use super::values::{Address, FilePath, PemFile, ProviderName, Ranged, SelectionMode, Share, UpstreamUrl};
 use crate::telemetry::options::{LogFormat, LogLevel};
 
 /// All sections of the file.
@@ -20,6 +20,7 @@ pub(super) struct Sections {
     pub(super) server: ServerSection,
     pub(super) upstream: UpstreamSection,
     pub(super) ledger: LedgerSection,
+    pub(super) store: StoreSection,
     pub(super) limits: LimitsSection,
     pub(super) log: LogSection,
     pub(super) sandbox: SandboxSection,
@@ -124,6 +125,14 @@ section! {
         bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(1_073_741_824),
         flights_max: Ranged<1, 1_000_000> = Ranged(4_096),
         followers_max: Ranged<1, 1_000_000> = Ranged(10_000),
+    }
+}
+
+section! {
+    /// Where tasks survive the end of the process.
+    StoreSection {
+        path: FilePath = FilePath::default(),
+        key_file: FilePath = FilePath::default(),
     }
 }
 

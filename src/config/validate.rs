@@ -13,7 +13,7 @@ use crate::memory::BODY_OVERHEAD_BYTES;
 /// # Errors
 /// Names the keys that contradict each other.
 pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
-    let Sections { listen, tls, server, upstream, ledger, limits, .. } = sections;
+    let Sections { listen, tls, server, upstream, ledger, store, limits, .. } = sections;
     let listeners = [listen.http.0, listen.https.0.filter(|_| !tls.cert.0.is_empty()), listen.admin.0];
     let rules = [
         (tls.cert.0.is_empty() == tls.key.0.is_empty(), "tls.cert and tls.key: set both or none"),
@@ -54,6 +54,10 @@ pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
         (
             ledger.unbound_ttl_ms.0 > upstream.submit_timeout_ms.0,
             "ledger.unbound_ttl_ms must be above upstream.submit_timeout_ms, or a late answer to a submit is lost",
+        ),
+        (
+            store.key_file.0.is_empty() || !store.path.0.is_empty(),
+            "store.key_file needs store.path, or tasks are kept in memory and nothing is encrypted",
         ),
         (
             ledger.poll_interval_min_ms.0 <= ledger.poll_interval_max_ms.0,

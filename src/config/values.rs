@@ -119,6 +119,22 @@ impl TryFrom<String> for PemFile {
     }
 }
 
+/// Path of a file or folder that is no PEM file; empty for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct FilePath(pub(super) String);
+
+impl TryFrom<String> for FilePath {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // Errors and logs name the path, and must not show a key.
+        let is_key = text.len() >= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_path = !is_key && !text.contains(['\n', '\r', '\0']);
+        if is_path { Ok(Self(text)) } else { Err("expected a path, not the contents of a file") }
+    }
+}
+
 /// A listener's `address:port`; empty for off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address(pub(super) Option<SocketAddr>);

@@ -15,6 +15,9 @@ const EVICTED_DIVISOR: usize = 16;
 /// fault of the upstream.
 const REFUSALS_IN_A_ROW: u8 = 2;
 
+/// How often a store learns that a key is still accepted, in milliseconds: far more often than it forgets one.
+const SAVED_EVERY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Longest time for which a key that was never accepted is refused from memory, in milliseconds.
 const REFUSED_TTL_MAX_MS: u64 = 600_000;
 
@@ -34,8 +37,19 @@ pub(super) struct Keys {
 #[derive(Clone, Copy, Debug)]
 struct Accepted {
     /// When it was last accepted.
-    accepted_at: Moment,
+    last_use: Moment,
     refusals_in_a_row: u8,
+    /// When a store last learned of it.
+    saved_at: Moment,
+}
+
+/// What a store should learn of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyChange {
+    /// The upstream accepted it, for the first time or after a long time.
+    Accepted,
+    /// It no longer counts as accepted.
+    Refused,
 }
 
 /// The last refusal of a key.
@@ -85,7 +99,7 @@ impl Keys {
             .is_some_and(|refusal| refusal.failure != Failure::ZeroBalance && !refusal.is_for_polls)
     }
 
-    /// Records how a call of a key ended that began at `began_at`.
+    /// Records how a call of a key ended that began at `began_at`. Returns what a store should learn.
     pub(super) fn note(
         &self,
         account: &Account,
@@ -93,32 +107,47 @@ impl Keys {
         failure: Option<&Failure>,
         began_at: Moment,
         now: Moment,
-    ) {
+    ) -> Option<KeyChange> {
         match failure {
             None => self.note_accepted(account, class, now),
             Some(failure) if is_key_failure(failure, class) => {
-                self.note_refused(account, class, failure, began_at, now);
+                let was_accepted = self.note_refused(account, class, failure, began_at, now);
+                (was_accepted && !self.is_accepted(account)).then_some(KeyChange::Refused)
             }
-            Some(_) => {}
+            Some(_) => None,
         }
     }
 
-    fn note_accepted(&self, account: &Account, class: Class, now: Moment) {
-        let accepted = Accepted { accepted_at: now, refusals_in_a_row: 0 };
-        let is_known = self.accepted.get_mut(account).map(|mut known| *known = accepted).is_some();
-        if !is_known {
+    /// Adds a key that the upstream accepted before this process started.
+    pub(super) fn restore(&self, account: Account, now: Moment) {
+        if self.accepted.len() < self.accepted_max {
+            let accepted = Accepted { last_use: now, refusals_in_a_row: 0, saved_at: now };
+            self.accepted.entry(account).or_insert(accepted);
+        }
+    }
+
+    fn note_accepted(&self, account: &Account, class: Class, now: Moment) -> Option<KeyChange> {
+        let known = self.accepted.get_mut(account).map(|mut known| {
+            let is_due = now.millis_since(known.saved_at) >= SAVED_EVERY_MS;
+            let saved_at = if is_due { now } else { known.saved_at };
+            *known = Accepted { last_use: now, refusals_in_a_row: 0, saved_at };
+            is_due
+        });
+        if known.is_none() {
             if self.accepted.len() >= self.accepted_max {
                 self.evict_accepted();
             }
+            let accepted = Accepted { last_use: now, refusals_in_a_row: 0, saved_at: now };
             self.accepted.insert(account.clone(), accepted);
         }
         // The key works, so a cached refusal is outdated, unless it is about money and this call cost none.
         self.refused.remove_if(account, |_, refusal| is_key_failure(&refusal.failure, class));
+        known.unwrap_or(true).then_some(KeyChange::Accepted)
     }
 
     /// Removes the keys that were not accepted for longest.
     fn evict_accepted(&self) {
-        let mut moments: Vec<Moment> = self.accepted.iter().map(|accepted| accepted.accepted_at).collect();
+        let mut moments: Vec<Moment> = self.accepted.iter().map(|accepted| accepted.last_use).collect();
         if moments.is_empty() {
             return;
         }
@@ -128,7 +157,7 @@ impl Keys {
         // Many keys may have been accepted in the same millisecond.
         let mut left = last + 1;
         self.accepted.retain(|_, accepted| {
-            let is_evicted = left > 0 && accepted.accepted_at <= limit;
+            let is_evicted = left > 0 && accepted.last_use <= limit;
             left -= usize::from(is_evicted);
             !is_evicted
         });
@@ -138,7 +167,7 @@ impl Keys {
     fn keeps_accepted(&self, account: &Account, began_at: Moment) -> bool {
         let Some(mut accepted) = self.accepted.get_mut(account) else { return false };
         // Calls that were in progress when the key was refused, or accepted again, say nothing new.
-        let is_news = began_at >= accepted.accepted_at && self.refused_at(account).is_none_or(|at| at <= began_at);
+        let is_news = began_at >= accepted.last_use && self.refused_at(account).is_none_or(|at| at <= began_at);
         if is_news {
             accepted.refusals_in_a_row += 1;
         }
@@ -150,7 +179,8 @@ impl Keys {
         self.refused.get(account).map(|refusal| Moment(refusal.expires.0.saturating_sub(refusal.ttl_ms)))
     }
 
-    fn note_refused(&self, account: &Account, class: Class, failure: &Failure, began_at: Moment, now: Moment) {
+    /// Returns whether the key counted as accepted before.
+    fn note_refused(&self, account: &Account, class: Class, failure: &Failure, began_at: Moment, now: Moment) -> bool {
         // The key of an empty account is still valid.
         let is_accepted = *failure == Failure::ZeroBalance || self.keeps_accepted(account, began_at);
         let was_accepted = is_accepted || self.accepted.remove(account).is_some();
@@ -169,6 +199,7 @@ impl Keys {
             let refusal = Refusal { failure: failure.clone(), expires: now.after_ms(ttl_ms), ttl_ms, is_for_polls };
             self.refused.insert(account.clone(), refusal);
         }
+        was_accepted
     }
 }
 
@@ -238,7 +269,9 @@ mod tests {
     fn the_accepted_keys_that_were_not_used_for_longest_are_evicted_first() {
         let keys = Keys { accepted_max: 160, ..Keys::new(10_000) };
         let account = |number: u64| Account::new(&format!("key{number}")).expect("a key");
-        let accept = |number, now| keys.note(&account(number), Class::Submit, None, Moment(now), Moment(now));
+        let accept = |number, now| {
+            let _ = keys.note(&account(number), Class::Submit, None, Moment(now), Moment(now));
+        };
         (0..160).for_each(|number| accept(number, number));
         accept(0, 1_000);
         (160..166).for_each(|number| accept(number, 2_000 + number));

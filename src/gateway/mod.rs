@@ -7,6 +7,7 @@ mod balance;
 mod balance_cache;
 mod call_end;
 mod group;
+mod key_store;
 mod keys;
 pub mod labels;
 mod metrics;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::balance_cache::BalanceCache;
+use self::key_store::KeyStore;
 use self::keys::Keys;
 use self::labels::{Action, OutcomeLabel, RequestLabels};
 use self::metrics::{CallMetrics, RequestMetrics};
@@ -33,7 +35,7 @@ use crate::budget::{Budget, NewKeysOptions};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, Op, OpResult, Task, Verdict};
 use crate::http::{ClientNetwork, Inbound, Step, Verb};
-use crate::ledger::{Ledger, PollReply, PollResult, PollSource};
+use crate::ledger::{Ledger, Persistence, PollReply, PollResult, PollSource};
 use crate::legacy::{self, Limits, Reply, Script, Style};
 use crate::memory::MemoryCharge;
 use crate::telemetry::metrics::MetricsRegistry;
@@ -102,12 +104,14 @@ impl Gateway {
         upstream: Arc<dyn Upstream>,
         budget: Arc<Budget>,
         clock: Clock,
+        persistence: Option<&Persistence>,
         registry: &MetricsRegistry,
     ) -> Self {
         let keys = Keys::new(options.refused_ttl_ms);
         let slots = Slots::new(options.new_keys, clock);
         let metrics = CallMetrics::register(registry);
-        let upstream = UpstreamClient { upstream, metrics, budget, clock, keys, slots };
+        let key_store = persistence.map(KeyStore::new);
+        let upstream = UpstreamClient { upstream, metrics, budget, clock, keys, key_store, slots };
         Self {
             limits: Arc::new(options.limits),
             metrics: Arc::new(RequestMetrics::register(registry)),
@@ -117,6 +121,14 @@ impl Gateway {
                 balances: Arc::new(BalanceCache::new(options.balance_ttl_ms)),
                 submit_wait: options.submit_wait,
             },
+        }
+    }
+
+    /// Restores the keys that the upstream has accepted.
+    pub async fn restore_keys(&self) {
+        let UpstreamClient { keys, key_store, clock, .. } = &*self.operations.upstream;
+        if let Some(key_store) = key_store {
+            key_store.restore(keys, clock.now()).await;
         }
     }
 

@@ -10,6 +10,7 @@ use crate::native::{answer, call};
 impl Operations {
     /// Reports on a task, or on each member of a group. Returns the first failure.
     pub(super) async fn report(&self, caller: Caller<'_>, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
+        self.ledger.ensure_restored(id).await;
         let Some(members) = self.ledger.members(caller.account, id) else {
             return self.report_one(caller, id, verdict).await;
         };
@@ -22,6 +23,7 @@ impl Operations {
 
     /// Sends one report in its own task, so that its outcome is recorded even if the client disconnects.
     async fn report_one(&self, caller: Caller<'_>, id: LegacyId, verdict: Verdict) -> Result<(), Failure> {
+        self.ledger.ensure_restored(id).await;
         let Some(task) = self.ledger.begin_report(caller.account, id, verdict)? else {
             return Ok(());
         };

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::call_end;
+use super::key_store::KeyStore;
 use super::keys::Keys;
 use super::metrics::{CallMetrics, CallResult, NotSentReason};
 use super::slots::{Acquired, Slot, Slots};
@@ -32,6 +33,7 @@ pub(super) struct UpstreamClient {
     pub(super) budget: Arc<Budget>,
     pub(super) clock: Clock,
     pub(super) keys: Keys,
+    pub(super) key_store: Option<KeyStore>,
     pub(super) slots: Slots,
 }
 
@@ -140,7 +142,10 @@ impl UpstreamClient {
             }
         };
         self.metrics.count_call(endpoint, label, started.elapsed());
-        self.keys.note(account, class, result.as_ref().err(), began_at, self.clock.now());
+        let change = self.keys.note(account, class, result.as_ref().err(), began_at, self.clock.now());
+        if let (Some(change), Some(store)) = (change, &self.key_store) {
+            store.save(account, change, self.clock.now());
+        }
         let end = match &sent {
             Ok(answer) => call_end::from_answer(endpoint, answer.status, result.as_ref().err()),
             Err(error) => call_end::without_answer(error.sent),

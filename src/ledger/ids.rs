@@ -5,21 +5,50 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::LegacyId;
+use crate::store::session::IdSequence;
 
-/// A source of legacy ids. An id has twelve random digits: below JavaScript's 2^53, and enough that neither replicas
-/// nor a restarted process issue the same ids. Ids need not be secret, because an id is worthless without its account's
-/// key.
-#[derive(Debug, Default)]
+const FIRST: u64 = 100_000_000_000;
+const COUNT: u64 = 900_000_000_000;
+
+/// A source of legacy ids, which have twelve digits: below JavaScript's 2^53. Ids need not be secret, because an id is
+/// worthless without its account's key.
+#[derive(Debug)]
 pub(super) struct Ids {
-    random: RandomState,
+    source: Source,
     issued: AtomicU64,
 }
 
+#[derive(Debug)]
+enum Source {
+    /// Random, so that neither replicas nor a restarted process issue the same ids, but for a rare accident.
+    Random(RandomState),
+    /// Of all processes of a store, so that none issues an id again.
+    Sequence(IdSequence),
+}
+
 impl Ids {
+    /// Creates a source of random ids, or of a sequence.
+    pub(super) fn new(sequence: Option<IdSequence>) -> Self {
+        let source = sequence.map_or_else(|| Source::Random(RandomState::new()), Source::Sequence);
+        Self { source, issued: AtomicU64::new(0) }
+    }
+
     pub(super) fn next(&self) -> LegacyId {
-        const FIRST: u64 = 100_000_000_000;
-        const LAST: u64 = 999_999_999_999;
-        let number = self.random.hash_one(self.issued.fetch_add(1, Ordering::Relaxed));
-        LegacyId(FIRST + number % (LAST - FIRST + 1))
+        let issued = self.issued.fetch_add(1, Ordering::Relaxed);
+        LegacyId(
+            FIRST
+                + match &self.source {
+                    Source::Random(random) => random.hash_one(issued) % COUNT,
+                    Source::Sequence(sequence) => sequence.number(issued, COUNT),
+                },
+        )
+    }
+
+    /// Returns the sequence as far as it was used, for the next process.
+    pub(super) fn sequence(&self) -> Option<IdSequence> {
+        match self.source {
+            Source::Random(_) => None,
+            Source::Sequence(sequence) => Some(sequence.after(self.issued.load(Ordering::Relaxed))),
+        }
     }
 }

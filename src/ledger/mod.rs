@@ -28,7 +28,7 @@ pub use self::types::{
 
 use self::flights::Flights;
 use self::ids::Ids;
-use self::saver::Saver;
+use self::saver::{Fetched, Saver};
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
@@ -52,9 +52,10 @@ impl Ledger {
     pub fn new(options: Options, clock: Clock, follow_deadline: Duration, persistence: Option<Persistence>) -> Self {
         let table = Arc::new(Table::new(options));
         let is_restoring = Arc::new(AtomicBool::new(persistence.is_some()));
+        let ids = Ids::new(persistence.as_ref().and_then(|persistence| persistence.ids));
         let saver = Saver::new(Arc::clone(&table), clock, persistence);
         let flights = Flights::new(Arc::clone(&table), clock, saver.clone(), follow_deadline);
-        Self { table, clock, ids: Arc::default(), flights, saver, is_restoring }
+        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring }
     }
 
     /// Restores the tasks of an earlier process. Meanwhile, a poll of an unknown task looks it up in the store.
@@ -176,8 +177,12 @@ impl Ledger {
     {
         let mut admit = self.table.admit(account, id, self.clock.now());
         let is_unknown = matches!(admit, Admit::Reply(PollReply::Answer(_, PollSource::Unknown)));
-        if is_unknown && self.is_restoring.load(Ordering::Acquire) && self.saver.fetch(id).await {
-            admit = self.table.admit(account, id, self.clock.now());
+        if is_unknown && self.is_restoring.load(Ordering::Acquire) {
+            admit = match self.saver.fetch(id).await {
+                // Clients take "unknown" for final.
+                Fetched::Failed => Admit::Reply(PollReply::NOT_READY),
+                Fetched::Found | Fetched::Missing => self.table.admit(account, id, self.clock.now()),
+            };
         }
         match admit {
             Admit::Reply(reply) => reply,
@@ -214,6 +219,26 @@ impl Ledger {
     pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
         self.table.end_report(id, verdict, result);
         self.saver.save_again(id);
+    }
+
+    /// Restores a task that an operation other than a poll needs, if the store may hold it and the table does not.
+    pub async fn ensure_restored(&self, id: LegacyId) {
+        if self.is_restoring.load(Ordering::Acquire) && !self.table.contains(id) {
+            let _ = self.saver.fetch(id).await;
+        }
+    }
+
+    /// Saves the state of the process at intervals, from which the next one continues. Never returns.
+    pub async fn run_upkeep(self) {
+        const BEAT: Duration = Duration::from_secs(5);
+        const BEATS_PER_SAVE: u32 = 6;
+        loop {
+            for _ in 0..BEATS_PER_SAVE {
+                self.saver.beat(self.ids.sequence());
+                tokio::time::sleep(BEAT).await;
+            }
+            self.saver.save_estimates();
+        }
     }
 
     /// Returns the size of the ledger from its counters.

@@ -11,6 +11,8 @@
 //! cost, spent along a curve that lasts as long as the task may live. `docs/polling.md` compares the outcome with fixed
 //! TTLs.
 
+use crate::store::snapshot::SolveTimesSnapshot;
+
 /// Bounds, and the weight of a poll against a delay. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
@@ -47,11 +49,13 @@ const UNKNOWN_COST_FACTOR: f64 = 3.5;
 pub struct Estimate {
     weights: Box<[f32; BINS]>,
     total: f64,
+    /// Whether a time was recorded that no snapshot contains.
+    is_new: bool,
 }
 
 impl Default for Estimate {
     fn default() -> Self {
-        Self { weights: Box::new([0.0; BINS]), total: 0.0 }
+        Self { weights: Box::new([0.0; BINS]), total: 0.0, is_new: false }
     }
 }
 
@@ -64,6 +68,7 @@ impl Estimate {
             *weight *= KEEP as f32;
         }
         self.total = self.total * KEEP + 1.0;
+        self.is_new = true;
         let at = bin_of(took_ms);
         // Spread over the neighbours: the next task will not take the same time to the millisecond.
         for (near, share) in [(at.saturating_sub(1), 0.25), (at, 0.5), ((at + 1).min(BINS - 1), 0.25)] {
@@ -71,6 +76,22 @@ impl Estimate {
                 *weight += share;
             }
         }
+    }
+
+    /// Returns a snapshot, unless nothing was recorded since the last one.
+    pub fn take_if_new(&mut self, method: &str) -> Option<SolveTimesSnapshot> {
+        std::mem::take(&mut self.is_new).then(|| SolveTimesSnapshot {
+            method: method.to_owned(),
+            weights: self.weights.to_vec(),
+            total: self.total,
+        })
+    }
+
+    /// Restores a snapshot, unless it is one of other bins.
+    pub fn from_snapshot(times: &SolveTimesSnapshot) -> Option<Self> {
+        let weights: [f32; BINS] = times.weights.as_slice().try_into().ok()?;
+        let is_sound = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && times.total.is_finite();
+        is_sound.then(|| Self { weights: Box::new(weights), total: times.total, is_new: false })
     }
 
     /// Whether enough tasks were recorded.

@@ -1,4 +1,5 @@
-//! Makes the facts of tasks durable, if there is a store. Without one, every task counts as durable.
+//! Makes the facts of tasks durable, if there is a store. Without one, every task counts as durable. Also restores them,
+//! and keeps the store's time and what was learned of solve times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,21 @@ use super::types::RestoreStats;
 use crate::clock::Clock;
 use crate::domain::{LegacyId, Outcome};
 use crate::methods;
-use crate::store::Store;
 use crate::store::backend::{StoreError, Written};
+use crate::store::clock::{Heartbeat, SystemTimes};
+use crate::store::session::{IdSequence, Session};
 use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
+use crate::store::{Store, Stored, settled};
 
 /// Longest time that a final answer waits to become durable. Beyond it, clients get an answer that a crash would lose,
 /// but that the upstream still has.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Longest time that a client waits for its task to become durable. Beyond it, the submit is refused.
+const SAVE_WAIT: Duration = Duration::from_secs(10);
+/// How long solve times are remembered without new ones.
+const SOLVE_TIMES_TTL_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Most tasks that are sealed again at once.
+const RESEALED_AT_ONCE: usize = 256;
 
 /// A store with what is needed to convert tasks.
 #[derive(Clone, Debug)]
@@ -25,6 +34,19 @@ pub struct Persistence {
     pub methods: methods::Table,
     /// Converts moments to the store's time.
     pub origin: UnixOrigin,
+    /// The ids that this process issues; `None` for random ones.
+    pub ids: Option<IdSequence>,
+}
+
+/// The result of a look-up in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fetched {
+    /// The table may have the task now.
+    Found,
+    /// There is no such task.
+    Missing,
+    /// The store cannot be read, so nothing is known.
+    Failed,
 }
 
 /// Saves and restores tasks. Cheap to clone.
@@ -50,9 +72,10 @@ impl Saver {
     /// # Errors
     /// [`StoreError`].
     pub(super) async fn save(&self, id: LegacyId) -> Result<(), StoreError> {
-        match self.queue(id) {
-            Some(written) => wait(written).await,
-            None => Ok(()),
+        let Some(written) = self.queue(id) else { return Ok(()) };
+        match tokio::time::timeout(SAVE_WAIT, settled(written)).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("a write takes very long".to_owned())),
         }
     }
 
@@ -78,7 +101,7 @@ impl Saver {
             return;
         };
         // The backend counts and logs its failures.
-        drop(tokio::time::timeout(ANSWER_WAIT, wait(written)).await);
+        drop(tokio::time::timeout(ANSWER_WAIT, settled(written)).await);
     }
 
     /// Removes a task whose id no client knows.
@@ -88,30 +111,52 @@ impl Saver {
         }
     }
 
-    /// Restores one task that the table lacks. Returns whether the table may have it now.
-    pub(super) async fn fetch(&self, id: LegacyId) -> bool {
-        let Some(persistence) = &self.persistence else { return false };
+    /// Restores one task that the table lacks.
+    pub(super) async fn fetch(&self, id: LegacyId) -> Fetched {
+        let Some(persistence) = &self.persistence else { return Fetched::Missing };
         match persistence.store.load_task(id).await {
-            Ok(Some(task)) => matches!(self.restore(persistence, task), Ok(()) | Err(RestoreError::Taken(_))),
-            Ok(None) => false,
+            Ok(Some(task)) => match self.restore(persistence, task) {
+                Ok(()) | Err(RestoreError::Taken(_)) => Fetched::Found,
+                Err(RestoreError::Expired) => Fetched::Missing,
+                Err(error) => {
+                    tracing::error!(kind = error.to_string(), "cannot restore a task");
+                    Fetched::Failed
+                }
+            },
+            Ok(None) => Fetched::Missing,
             Err(error) => {
                 tracing::warn!(kind = error.to_string(), "cannot look up a task in the store");
-                false
+                Fetched::Failed
             }
         }
     }
 
-    /// Restores all tasks.
+    /// Restores all tasks, and the solve times of methods. Tasks that an earlier key has sealed are sealed again.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(super) async fn restore_all(&self) -> Result<RestoreStats, StoreError> {
         let mut stats = RestoreStats::default();
         let Some(persistence) = &self.persistence else { return Ok(stats) };
+        let mut learned = Vec::new();
+        let methods = persistence.store.scan_solve_times(|times| learned.push(times)).await;
+        // Worth little, and never worth a refusal.
+        if methods.is_ok() {
+            for times in &learned {
+                self.table.restore_estimate(times, &persistence.methods);
+            }
+        }
+        let mut outdated = Vec::new();
         let scanned = persistence.store.scan_tasks(|tasks| {
-            for task in tasks {
-                match self.restore(persistence, task) {
-                    Ok(()) | Err(RestoreError::Taken(_)) => stats.restored += 1,
+            for Stored { value, has_current_key } in tasks {
+                let id = LegacyId(value.legacy_id);
+                match self.restore(persistence, value) {
+                    Ok(()) | Err(RestoreError::Taken(_)) => {
+                        stats.restored += 1;
+                        if !has_current_key {
+                            outdated.push(id);
+                        }
+                    }
                     Err(RestoreError::Expired) => stats.expired += 1,
                     Err(error) => {
                         stats.unreadable += 1;
@@ -123,15 +168,43 @@ impl Saver {
         });
         let scanned = scanned.await?;
         stats.unreadable += scanned.unreadable;
+        self.seal_again(&outdated).await?;
         Ok(stats)
+    }
+
+    async fn seal_again(&self, ids: &[LegacyId]) -> Result<(), StoreError> {
+        for some in ids.chunks(RESEALED_AT_ONCE) {
+            let written: Vec<Written> = some.iter().filter_map(|id| self.queue(*id)).collect();
+            for written in written {
+                settled(written).await?;
+            }
+        }
+        Ok(())
     }
 
     fn restore(&self, persistence: &Persistence, task: TaskSnapshot) -> Result<(), RestoreError> {
         self.table.restore(task, &persistence.methods, persistence.origin, self.clock.now())
     }
-}
 
-/// Waits for a write.
-async fn wait(written: Written) -> Result<(), StoreError> {
-    written.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has ended".to_owned())))
+    /// Saves the time of the store and the ids issued so far, and lets the store remove what has expired.
+    pub(super) fn beat(&self, ids: Option<IdSequence>) {
+        let Some(persistence) = &self.persistence else { return };
+        let Persistence { store, origin, .. } = &**persistence;
+        let store_unix_ms = origin.to_unix_ms(self.clock.now());
+        if let Some(ids) = ids {
+            let heartbeat = Heartbeat { store_unix_ms, system: SystemTimes::now() };
+            drop(store.save_session(&Session { heartbeat, ids }));
+        }
+        store.expire(store_unix_ms);
+    }
+
+    /// Saves what was learned of solve times since the last call.
+    pub(super) fn save_estimates(&self) {
+        let Some(persistence) = &self.persistence else { return };
+        let Persistence { store, origin, .. } = &**persistence;
+        let expires_unix_ms = origin.to_unix_ms(self.clock.now()).saturating_add(SOLVE_TIMES_TTL_MS);
+        for times in self.table.take_new_estimates() {
+            drop(store.save_solve_times(&times, expires_unix_ms));
+        }
+    }
 }

@@ -22,7 +22,7 @@ use super::record::{FlightEnd, Record};
 use super::types::{Admit, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult};
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::{self, Method};
-use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
+use crate::store::snapshot::{RestoreError, SolveTimesSnapshot, TaskSnapshot, UnixOrigin};
 
 /// All records.
 #[derive(Debug)]
@@ -114,6 +114,31 @@ impl Table {
             self.schedule_prefetch(id, now, moment, expires);
         }
         Ok(())
+    }
+
+    /// Restores the solve times of a method, unless there are new ones already or its row is gone.
+    pub fn restore_estimate(&self, times: &SolveTimesSnapshot, methods: &methods::Table) {
+        let row = methods.rows().iter().find(|row| row.name == times.method);
+        if let (Some(row), Some(estimate)) = (row, Estimate::from_snapshot(times)) {
+            let mut known = self.estimates.entry(row.name).or_default();
+            if !known.is_known() {
+                *known = estimate;
+            }
+        }
+    }
+
+    /// Returns the solve times that were recorded since the last call.
+    pub fn take_new_estimates(&self) -> Vec<SolveTimesSnapshot> {
+        let new = self.estimates.iter_mut().filter_map(|mut entry| {
+            let method = *entry.key();
+            entry.take_if_new(method)
+        });
+        new.collect()
+    }
+
+    /// Whether there is a record of this id, of whatever account.
+    pub fn contains(&self, id: LegacyId) -> bool {
+        self.records.contains_key(&id)
     }
 
     /// Returns the persistent facts of a task.

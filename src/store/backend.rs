@@ -15,11 +15,13 @@ pub enum Space {
     AcceptedKeys,
     /// Solve times, by a digest of the method's name.
     SolveTimes,
+    /// What the store knows of itself, under one key.
+    System,
 }
 
 impl Space {
     /// All spaces.
-    pub const ALL: [Self; 3] = [Self::Tasks, Self::AcceptedKeys, Self::SolveTimes];
+    pub const ALL: [Self; 4] = [Self::Tasks, Self::AcceptedKeys, Self::SolveTimes, Self::System];
 
     /// Name in the stored format.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Space {
             Self::Tasks => "tasks",
             Self::AcceptedKeys => "accepted_keys",
             Self::SolveTimes => "solve_times",
+            Self::System => "system",
         }
     }
 }
@@ -116,6 +119,15 @@ pub trait Backend: fmt::Debug + Send + Sync {
         each: &mut (dyn FnMut(Vec<(u64, Vec<u8>)>) -> bool + Send),
     ) -> Result<(), StoreError>;
 
+    /// Lets the backend remove values that expired before this time, when it suits it.
+    fn expire(&self, before_unix_ms: u64);
+
     /// Whether writes succeed at present, as far as is known.
     fn is_available(&self) -> bool;
+
+    /// Returns why writes do not succeed at present. For operators.
+    fn trouble(&self) -> Option<String>;
+
+    /// Returns the size of what is kept, in bytes.
+    fn size_bytes(&self) -> u64;
 }

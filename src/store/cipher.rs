@@ -8,8 +8,10 @@ use std::fmt;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
+
+use super::hex::to_hex;
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -25,6 +27,7 @@ pub struct Cipher {
 struct NamedKey {
     id: [u8; KEY_ID_BYTES],
     aead: XChaCha20Poly1305,
+    digest_key: hmac::Key,
 }
 
 /// Why a value was not opened.
@@ -48,7 +51,10 @@ impl NamedKey {
         let digest = digest::digest(&digest::SHA256, &[b"capgate store key id", key.as_slice()].concat());
         let mut id = [0; KEY_ID_BYTES];
         id.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        Self { id, aead: XChaCha20Poly1305::new(key.into()) }
+        // Another key, because no key should serve two algorithms.
+        let digest_key = digest::digest(&digest::SHA256, &[b"capgate store digest key", key.as_slice()].concat());
+        let digest_key = hmac::Key::new(hmac::HMAC_SHA256, digest_key.as_ref());
+        Self { id, aead: XChaCha20Poly1305::new(key.into()), digest_key }
     }
 }
 
@@ -61,7 +67,7 @@ impl Cipher {
     /// Seals a value for its place: 4 bytes of key id, 24 of nonce, the encrypted value, 16 of tag. Returns `None` if
     /// the system has no randomness or the value is longer than the algorithm allows (256 GiB).
     pub fn seal(&self, place: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-        let NamedKey { id, aead } = &self.current;
+        let NamedKey { id, aead, .. } = &self.current;
         let mut nonce = [0; NONCE_BYTES];
         SystemRandom::new().fill(&mut nonce).ok()?;
         let encrypted = aead.encrypt(&nonce.into(), Payload { msg: value, aad: place }).ok()?;
@@ -83,6 +89,22 @@ impl Cipher {
         let nonce: &XNonce = nonce.try_into().map_err(|_| OpenError::Damaged)?;
         let opened = key.ok_or(OpenError::UnknownKey)?.aead.decrypt(nonce, Payload { msg: encrypted, aad: place });
         opened.map_err(|_| OpenError::Damaged)
+    }
+
+    /// Returns the id of the key that seals new values, as text.
+    pub fn current_key_id(&self) -> String {
+        to_hex(&self.current.id)
+    }
+
+    /// Whether values can be opened that the key of this id has sealed.
+    pub fn has_key(&self, key_id: &str) -> bool {
+        std::iter::once(&self.current).chain(&self.earlier).any(|key| to_hex(&key.id) == key_id)
+    }
+
+    /// Returns a number by which a value can be found, and that reveals nothing about it without the key.
+    pub fn digest(&self, value: &[u8]) -> u64 {
+        let tag = hmac::sign(&self.current.digest_key, value);
+        tag.as_ref().iter().take(size_of::<u64>()).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// Whether the current key has sealed a value.

@@ -1,11 +1,10 @@
-//! The bytes of a stored task. The first byte is the version of the format: later versions read earlier ones, and an
+//! The bytes of a stored value. The first byte is the version of the format: later versions read earlier ones, and an
 //! unknown version is an error, never an empty store.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::TaskSnapshot;
-
-/// A task in one of the formats, the newest last. The variant's number is the first byte.
+/// A value in one of the formats, the newest last. The variant's number is the first byte.
 #[derive(Serialize, Deserialize)]
 enum Versioned<T> {
     V0(T),
@@ -14,38 +13,38 @@ enum Versioned<T> {
 /// The number of the newest format.
 const NEWEST: u8 = 0;
 
-/// Why a task was not decoded.
+/// Why a value was not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
     /// A newer version of the program has written it.
     Newer,
-    /// It is no task.
+    /// It is no value of this type.
     Malformed,
 }
 
-/// Encodes a task.
-pub fn encode(task: &TaskSnapshot) -> Vec<u8> {
-    // Fails only for a sequence of unknown length, which a task does not contain.
-    postcard::to_stdvec(&Versioned::V0(task)).unwrap_or_default()
+/// Encodes a value.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // Fails only for a sequence of unknown length, which no value contains.
+    postcard::to_stdvec(&Versioned::V0(value)).unwrap_or_default()
 }
 
-/// Decodes a task.
+/// Decodes a value.
 ///
 /// # Errors
 /// [`DecodeError`].
-pub fn decode(bytes: &[u8]) -> Result<TaskSnapshot, DecodeError> {
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.first().is_some_and(|version| *version > NEWEST) {
         return Err(DecodeError::Newer);
     }
     match postcard::take_from_bytes(bytes) {
-        Ok((Versioned::V0(task), [])) => Ok(task),
+        Ok((Versioned::V0(value), [])) => Ok(value),
         _ => Err(DecodeError::Malformed),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::{FailureSnapshot, NativeIdSnapshot, ReportSnapshot, StateSnapshot};
+    use super::super::snapshot::{FailureSnapshot, NativeIdSnapshot, ReportSnapshot, StateSnapshot, TaskSnapshot};
     use super::*;
 
     fn task() -> TaskSnapshot {
@@ -75,10 +74,10 @@ mod tests {
     fn foreign_bytes_are_refused() {
         let bytes = encode(&task());
         for length in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..length]), Err(DecodeError::Malformed));
+            assert_eq!(decode::<TaskSnapshot>(&bytes[..length]), Err(DecodeError::Malformed));
         }
-        assert_eq!(decode(&[&bytes[..], b"x"].concat()), Err(DecodeError::Malformed));
-        assert_eq!(decode(&[&[NEWEST + 1], &bytes[1..]].concat()), Err(DecodeError::Newer));
+        assert_eq!(decode::<TaskSnapshot>(&[&bytes[..], b"x"].concat()), Err(DecodeError::Malformed));
+        assert_eq!(decode::<TaskSnapshot>(&[&[NEWEST + 1], &bytes[1..]].concat()), Err(DecodeError::Newer));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, Change, Place, Space, StoreError, Value, Written};
 
+type WrittenSender = oneshot::Sender<Result<(), StoreError>>;
+
 /// Values in memory.
 #[derive(Debug, Default)]
 pub struct MemoryBackend {
@@ -19,7 +21,7 @@ struct State {
     values: BTreeMap<Place, Value>,
     mode: Mode,
     /// Writes that wait, in order.
-    held: Vec<(Vec<Change>, oneshot::Sender<Result<(), StoreError>>)>,
+    held: Vec<(Vec<Change>, WrittenSender)>,
 }
 
 /// What the backend does with writes.
@@ -112,7 +114,19 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
+    fn expire(&self, before_unix_ms: u64) {
+        self.state.lock().values.retain(|_, value| value.expires_unix_ms >= before_unix_ms);
+    }
+
     fn is_available(&self) -> bool {
         self.state.lock().mode != Mode::Fails
+    }
+
+    fn trouble(&self) -> Option<String> {
+        (!self.is_available()).then(|| "switched off".to_owned())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.state.lock().values.values().map(|value| value.sealed.len() as u64).sum()
     }
 }

@@ -3,21 +3,40 @@
 
 pub mod backend;
 pub mod cipher;
+pub mod clock;
 pub mod codec;
+pub mod folder;
+mod hex;
+pub mod identity;
 pub mod memory;
+pub mod metrics;
 pub mod secret_key;
+pub mod session;
 pub mod snapshot;
+pub mod sqlite;
 
 use std::sync::Arc;
 
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
 use self::backend::{Backend, Change, Place, Space, StoreError, Value, Written};
 use self::cipher::{Cipher, OpenError};
+use self::clock::{Heartbeat, SystemTimes};
 use self::codec::DecodeError;
-use self::snapshot::{StateSnapshot, TaskSnapshot};
-use crate::domain::LegacyId;
+use self::session::{IdSequence, Session};
+use self::snapshot::{SolveTimesSnapshot, StateSnapshot, TaskSnapshot};
+use crate::domain::{Account, LegacyId};
+use crate::telemetry::metrics::MetricsRegistry;
 
 /// Longest time that the ledger keeps an answer (`ledger.answer_ttl_ms`), in milliseconds.
 const UNSOLVABLE_TTL_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long a key is remembered that the upstream accepted. Its next call in use renews it.
+const ACCEPTED_KEY_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// The only key of [`Space::System`].
+const SESSION: Place = Place { space: Space::System, key: 0 };
 
 /// The store, in the words of the domain.
 #[derive(Debug)]
@@ -35,10 +54,31 @@ pub struct Scanned {
     pub unreadable: u64,
 }
 
+/// A value that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// The value.
+    pub value: T,
+    /// Whether the current key has sealed it.
+    pub has_current_key: bool,
+}
+
 impl Store {
     /// Creates a store over a backend.
     pub fn new(backend: Arc<dyn Backend>, cipher: Cipher) -> Self {
         Self { backend, cipher }
+    }
+
+    /// Registers gauges of the store's state.
+    pub fn register_metrics(&self, registry: &MetricsRegistry) {
+        let backend = Arc::clone(&self.backend);
+        registry.gauge("capgate_store_available", "Whether writes to the store succeed: 1 or 0.", move || {
+            usize::from(backend.is_available())
+        });
+        let backend = Arc::clone(&self.backend);
+        registry.gauge("capgate_store_bytes", "Size of the store, in bytes.", move || {
+            usize::try_from(backend.size_bytes()).unwrap_or(usize::MAX)
+        });
     }
 
     /// Whether writes succeed at present, as far as is known.
@@ -46,27 +86,75 @@ impl Store {
         self.backend.is_available()
     }
 
-    /// Queues a task to become durable. Never waits; see [`Backend::write`].
-    pub fn save_task(&self, task: &TaskSnapshot) -> Written {
-        self.save_tasks(std::slice::from_ref(task))
+    /// Returns why writes do not succeed at present. For operators.
+    pub fn trouble(&self) -> Option<String> {
+        self.backend.trouble()
     }
 
-    /// Queues tasks to become durable together.
-    pub fn save_tasks(&self, tasks: &[TaskSnapshot]) -> Written {
-        let changes = tasks.iter().filter_map(|task| {
-            let place = Place { space: Space::Tasks, key: task.legacy_id };
-            let sealed = self.cipher.seal(&place.to_bytes(), &codec::encode(task))?;
-            // An unbound task that expires becomes unsolvable, and is then kept as long as an answer.
-            let extra_ms = if task.state == StateSnapshot::Unbound { UNSOLVABLE_TTL_MAX_MS } else { 0 };
-            let expires_unix_ms = task.expires_unix_ms.saturating_add(extra_ms);
-            Some(Change { place, value: Some(Value { expires_unix_ms, sealed }) })
-        });
-        self.backend.write(changes.collect())
+    /// Lets the store remove what expired before this time.
+    pub fn expire(&self, before_unix_ms: u64) {
+        self.backend.expire(before_unix_ms);
+    }
+
+    /// Returns the id of the key that seals values.
+    pub fn current_key_id(&self) -> String {
+        self.cipher.current_key_id()
+    }
+
+    /// Begins the session of this process, durably: continues the time of the store, and takes ids that no earlier
+    /// process has issued.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin(&self, system: SystemTimes) -> Result<Session, StoreError> {
+        let last: Option<Session> = match self.backend.read(SESSION).await? {
+            Some(sealed) => Some(self.open(SESSION, &sealed)?.value),
+            None => None,
+        };
+        let ids = if let Some(last) = &last {
+            last.ids.next_process()
+        } else {
+            let mut offset = [0; 8];
+            SystemRandom::new().fill(&mut offset).map_err(|_| no_randomness())?;
+            IdSequence { offset: u64::from_be_bytes(offset), block: 0 }
+        };
+        let session = Session { heartbeat: Heartbeat::after(last.map(|last| last.heartbeat).as_ref(), system), ids };
+        settled(self.save_session(&session)).await?;
+        Ok(session)
+    }
+
+    /// Queues the state of this process, from which the next one continues.
+    pub fn save_session(&self, session: &Session) -> Written {
+        self.put(SESSION, session, u64::MAX)
+    }
+
+    /// Queues a task to become durable. Never waits; see [`Backend::write`].
+    pub fn save_task(&self, task: &TaskSnapshot) -> Written {
+        // An unbound task that expires becomes unsolvable, and is then kept as long as an answer.
+        let extra_ms = if task.state == StateSnapshot::Unbound { UNSOLVABLE_TTL_MAX_MS } else { 0 };
+        self.put(task_place(task.legacy_id), task, task.expires_unix_ms.saturating_add(extra_ms))
     }
 
     /// Queues the removal of a task.
     pub fn remove_task(&self, id: LegacyId) -> Written {
-        self.backend.write(vec![Change { place: Place { space: Space::Tasks, key: id.0 }, value: None }])
+        self.backend.write(vec![Change { place: task_place(id.0), value: None }])
+    }
+
+    /// Queues a key that the upstream has accepted.
+    pub fn save_accepted_key(&self, account: &Account, now_unix_ms: u64) -> Written {
+        let expires_unix_ms = now_unix_ms.saturating_add(ACCEPTED_KEY_TTL_MS);
+        self.put(self.key_place(account), &account.reveal(), expires_unix_ms)
+    }
+
+    /// Queues the removal of a key.
+    pub fn remove_accepted_key(&self, account: &Account) -> Written {
+        self.backend.write(vec![Change { place: self.key_place(account), value: None }])
+    }
+
+    /// Queues the solve times of a method.
+    pub fn save_solve_times(&self, times: &SolveTimesSnapshot, expires_unix_ms: u64) -> Written {
+        let key = self.cipher.digest(times.method.as_bytes());
+        self.put(Place { space: Space::SolveTimes, key }, times, expires_unix_ms)
     }
 
     /// Reads a task, expired or not.
@@ -74,8 +162,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn load_task(&self, id: LegacyId) -> Result<Option<TaskSnapshot>, StoreError> {
-        let place = Place { space: Space::Tasks, key: id.0 };
-        self.backend.read(place).await?.map(|sealed| self.open_task(place, &sealed)).transpose()
+        let place = task_place(id.0);
+        let sealed = self.backend.read(place).await?;
+        sealed.map(|sealed| self.open_task(place, &sealed).map(|task| task.value)).transpose()
     }
 
     /// Reads all tasks in batches, until `each` returns `false`.
@@ -85,51 +174,127 @@ impl Store {
     /// the key is wrong.
     pub async fn scan_tasks(
         &self,
-        mut each: impl FnMut(Vec<TaskSnapshot>) -> bool + Send,
+        each: impl FnMut(Vec<Stored<TaskSnapshot>>) -> bool + Send,
+    ) -> Result<Scanned, StoreError> {
+        self.scan(Space::Tasks, |place, sealed| self.open_task(place, sealed), each).await
+    }
+
+    /// Reads all keys that the upstream has accepted.
+    ///
+    /// # Errors
+    /// As [`Store::scan_tasks`].
+    pub async fn scan_accepted_keys(&self, mut each: impl FnMut(Account, bool) + Send) -> Result<Scanned, StoreError> {
+        let each = |keys: Vec<Stored<String>>| {
+            for Stored { value, has_current_key } in keys {
+                if let Ok(account) = Account::new(&value) {
+                    each(account, has_current_key);
+                }
+            }
+            true
+        };
+        self.scan(Space::AcceptedKeys, |place, sealed| self.open(place, sealed), each).await
+    }
+
+    /// Reads the solve times of all methods.
+    ///
+    /// # Errors
+    /// As [`Store::scan_tasks`].
+    pub async fn scan_solve_times(
+        &self,
+        mut each: impl FnMut(SolveTimesSnapshot) + Send,
+    ) -> Result<Scanned, StoreError> {
+        let each = |methods: Vec<Stored<SolveTimesSnapshot>>| {
+            for method in methods {
+                each(method.value);
+            }
+            true
+        };
+        self.scan(Space::SolveTimes, |place, sealed| self.open(place, sealed), each).await
+    }
+
+    fn put<T: Serialize>(&self, place: Place, value: &T, expires_unix_ms: u64) -> Written {
+        if let Some(sealed) = self.cipher.seal(&place.to_bytes(), &codec::encode(value)) {
+            return self.backend.write(vec![Change { place, value: Some(Value { expires_unix_ms, sealed }) }]);
+        }
+        let (written_tx, written_rx) = oneshot::channel();
+        drop(written_tx.send(Err(no_randomness())));
+        written_rx
+    }
+
+    fn key_place(&self, account: &Account) -> Place {
+        Place { space: Space::AcceptedKeys, key: self.cipher.digest(account.reveal().as_bytes()) }
+    }
+
+    async fn scan<T: Send>(
+        &self,
+        space: Space,
+        open: impl Fn(Place, &[u8]) -> Result<Stored<T>, StoreError> + Send + Sync,
+        mut each: impl FnMut(Vec<Stored<T>>) -> bool + Send,
     ) -> Result<Scanned, StoreError> {
         let mut scanned = Scanned::default();
         let mut first_error = None;
         let mut open_batch = |batch: Vec<(u64, Vec<u8>)>| {
-            let mut tasks = Vec::with_capacity(batch.len());
+            let mut values = Vec::with_capacity(batch.len());
             for (key, sealed) in batch {
-                match self.open_task(Place { space: Space::Tasks, key }, &sealed) {
-                    Ok(task) => tasks.push(task),
+                match open(Place { space, key }, &sealed) {
+                    Ok(value) => values.push(value),
                     Err(error) => {
                         scanned.unreadable += 1;
                         first_error.get_or_insert(error);
                     }
                 }
             }
-            scanned.read += tasks.len() as u64;
-            each(tasks)
+            scanned.read += values.len() as u64;
+            each(values)
         };
-        self.backend.scan(Space::Tasks, &mut open_batch).await?;
+        self.backend.scan(space, &mut open_batch).await?;
         match first_error {
             Some(error) if scanned.read == 0 => Err(error),
             _ => Ok(scanned),
         }
     }
 
-    fn open_task(&self, place: Place, sealed: &[u8]) -> Result<TaskSnapshot, StoreError> {
+    fn open<T: DeserializeOwned>(&self, place: Place, sealed: &[u8]) -> Result<Stored<T>, StoreError> {
         let bytes = self.cipher.open(&place.to_bytes(), sealed).map_err(|error| {
             StoreError::Unreadable(match error {
-                OpenError::UnknownKey => "a task is sealed with a key that is not configured".to_owned(),
-                OpenError::Damaged => "a task is damaged".to_owned(),
+                OpenError::UnknownKey => "a value is sealed with a key that is not configured".to_owned(),
+                OpenError::Damaged => "a value is damaged".to_owned(),
             })
         })?;
-        let task = codec::decode(&bytes).map_err(|error| {
+        let value = codec::decode(&bytes).map_err(|error| {
             StoreError::Unreadable(match error {
-                DecodeError::Newer => "a newer version of capgate has written a task".to_owned(),
-                DecodeError::Malformed => "a task is malformed".to_owned(),
+                DecodeError::Newer => "a newer version of capgate has written a value".to_owned(),
+                DecodeError::Malformed => "a value is malformed".to_owned(),
             })
         })?;
+        Ok(Stored { value, has_current_key: self.cipher.is_current(sealed) })
+    }
+
+    fn open_task(&self, place: Place, sealed: &[u8]) -> Result<Stored<TaskSnapshot>, StoreError> {
+        let task: Stored<TaskSnapshot> = self.open(place, sealed)?;
         // A task sealed for this place names it, unless a bug has mixed them up.
-        if task.legacy_id == place.key {
+        if task.value.legacy_id == place.key {
             Ok(task)
         } else {
             Err(StoreError::Unreadable("a task is misplaced".to_owned()))
         }
     }
+}
+
+fn no_randomness() -> StoreError {
+    StoreError::Unavailable("the system has no randomness".to_owned())
+}
+
+fn task_place(id: u64) -> Place {
+    Place { space: Space::Tasks, key: id }
+}
+
+/// Waits for a write.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn settled(written: Written) -> Result<(), StoreError> {
+    written.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the writer has ended".to_owned())))
 }
 
 #[cfg(test)]
@@ -171,7 +336,7 @@ mod tests {
         assert_eq!(store.load_task(LegacyId(8)).await, Ok(None));
         let mut found = Vec::new();
         let scanned = store.scan_tasks(|batch| {
-            found.extend(batch);
+            found.extend(batch.into_iter().map(|task| task.value));
             true
         });
         assert_eq!(scanned.await, Ok(Scanned { read: 1, unreadable: 0 }));

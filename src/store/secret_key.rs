@@ -9,6 +9,7 @@ use std::path::Path;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::cipher::{Cipher, KEY_BYTES};
+use super::hex::to_hex;
 
 /// Most keys. Each rotation adds one, and a value outlives its key by a day at most.
 const KEYS_MAX: usize = 8;
@@ -102,9 +103,7 @@ fn create(path: &Path) -> std::io::Result<bool> {
 pub fn generate() -> Result<String, String> {
     let mut key = [0_u8; KEY_BYTES];
     SystemRandom::new().fill(&mut key).map_err(|_| "the system has no randomness".to_owned())?;
-    let mut line: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    line.push('\n');
-    Ok(line)
+    Ok(to_hex(&key) + "\n")
 }
 
 #[cfg(test)]

@@ -88,6 +88,17 @@ impl fmt::Debug for TaskSnapshot {
     }
 }
 
+/// Recent solve times of a method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SolveTimesSnapshot {
+    /// Name of the row of the method table.
+    pub method: String,
+    /// Weights of the bins of a histogram.
+    pub weights: Vec<f32>,
+    /// Their total.
+    pub total: f64,
+}
+
 /// The upstream's id of a task, in the JSON type in which the upstream sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,7 +25,7 @@ use super::scripted_upstream::{InProcessUpstream, UpstreamCall, UpstreamServer};
 const UNIX_MS: u64 = 1_700_000_000_000;
 
 pub(crate) enum TestGateway {
-    InProcess { gateway: Gateway, ledger: Ledger },
+    InProcess { gateway: Box<Gateway>, ledger: Ledger },
     Process(Box<Process>),
 }
 
@@ -45,19 +45,20 @@ impl TestGateway {
         let clock = Clock::start();
         let persistence = store.map(|store| {
             let origin = UnixOrigin::new(clock.now(), UNIX_MS + clock.now().0);
-            Persistence { store, methods: methods::Table::default(), origin }
+            Persistence { store, methods: methods::Table::default(), origin, ids: None }
         });
-        let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), persistence);
+        let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), persistence.clone());
         let gateway = Gateway::new(
             config.gateway_options(),
             ledger.clone(),
             Arc::new(upstream),
             Budget::new(config.budget_options()),
             clock,
+            persistence.as_ref(),
             &MetricsRegistry::new(),
         );
         tokio::spawn(gateway.clone().run_prefetch());
-        (Self::InProcess { gateway, ledger }, calls)
+        (Self::InProcess { gateway: Box::new(gateway), ledger }, calls)
     }
 
     /// Starts the capgate process. Returns it and the calls of its upstream.
