@@ -158,6 +158,8 @@ async fn start_gateway(config: &Config, registry: &MetricsRegistry, log: &Log) -
         spawn("store upkeep", move || kept.clone().run_upkeep());
     }
     spawn("sweep", move || ledger.clone().run_sweep());
+    let reporter = gateway.clone();
+    spawn("reports", move || reporter.clone().run_reports());
     spawn("prefetch", move || gateway.clone().run_prefetch());
     let checked = upstream.clone();
     spawn("resolver", move || upstream.run_resolver(resolve_interval));

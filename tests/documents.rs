@@ -221,13 +221,17 @@ fn the_documented_actions_are_those_that_are_decoded() {
 #[tokio::test]
 async fn every_metric_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
-    let mut process = Process::start("run", &[]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store").display().to_string();
+    let mut process = Process::start("run", &[("CAPGATE_STORE_PATH".to_owned(), store)]).await;
     let metrics = process.metrics().await;
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap_or_default();
         assert!(text.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
     }
-    assert!(metrics.contains("# TYPE capgate_requests_total"), "{metrics}");
+    for name in ["capgate_requests_total", "capgate_store_bytes"] {
+        assert!(metrics.contains(&format!("# TYPE {name}")), "{metrics}");
+    }
     process.stop().await;
 }
 

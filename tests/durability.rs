@@ -302,3 +302,123 @@ async fn a_group_survives_with_its_members() {
     angles.sort();
     assert_eq!(angles, ["20", "40"]);
 }
+
+const FEEDBACK: &str = "/feedbackTask";
+const RECORDED: &str = r#"{"errorId":0,"message":"Feedback recorded"}"#;
+
+impl Gateway {
+    fn report(&self, action: &str, id: &str) -> JoinHandle<Response> {
+        self.get(&format!("/res.php?key=K&action={action}&id={id}"))
+    }
+
+    fn send_queued_reports(&self) {
+        let TestGateway::InProcess { gateway, .. } = &self.gateway else { panic!("in process") };
+        tokio::spawn((**gateway).clone().run_reports());
+    }
+
+    /// Submits a task that the upstream solves at once.
+    async fn submit_solved(&mut self) -> String {
+        let submitted = self.get(SUBMIT);
+        let solved = r#"{"errorId":0,"taskId":"native-1","status":"ready","solution":{"gRecaptchaResponse":"TOKEN"}}"#;
+        self.answer("/createTask", solved).await;
+        id_of(&text(submitted).await)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_durable_before_it_is_sent() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit_solved().await;
+    backend.set_mode(Mode::Holds);
+    let reported = first.report("reportbad", &id);
+    settle().await;
+    assert!(first.calls.try_recv().is_err(), "the report is not durable");
+    backend.set_mode(Mode::Works);
+    first.answer(FEEDBACK, RECORDED).await;
+    assert_eq!(text(reported).await, "OK_REPORT_RECORDED");
+    backend.set_mode(Mode::Fails);
+    let other = first.report("reportbad", &id);
+    assert_eq!(text(other).await, "OK_REPORT_RECORDED", "recorded already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_cannot_be_saved_is_refused_and_may_be_made_again() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit_solved().await;
+    backend.set_mode(Mode::Fails);
+    assert_eq!(text(first.report("reportgood", &id)).await, "ERROR_REPORT_NOT_RECORDED");
+    assert!(first.calls.try_recv().is_err());
+    backend.set_mode(Mode::Works);
+    let reported = first.report("reportgood", &id);
+    first.answer(FEEDBACK, RECORDED).await;
+    assert_eq!(text(reported).await, "OK_REPORT_RECORDED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_without_an_outcome_is_acknowledged_and_sent_again_until_it_is_recorded() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    first.send_queued_reports();
+    let id = first.submit_solved().await;
+    let reported = first.report("reportbad", &id);
+    first.answer(FEEDBACK, "no JSON").await;
+    assert_eq!(text(reported).await, "OK_REPORT_RECORDED");
+    assert_eq!(text(first.report("reportbad", &id)).await, "OK_REPORT_RECORDED");
+    assert_eq!(text(first.report("reportgood", &id)).await, "ERROR_DUPLICATE_REPORT");
+    first.answer(FEEDBACK, "no JSON").await;
+    // The earlier attempt had arrived.
+    first.answer(FEEDBACK, r#"{"errorId":1,"errorCode":"ERROR_DUPLICATE_REPORT"}"#).await;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert!(first.calls.try_recv().is_err(), "recorded");
+    assert_eq!(text(first.report("reportbad", &id)).await, "OK_REPORT_RECORDED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_in_progress_is_sent_by_the_next_process() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit_solved().await;
+    drop(first.report("reportgood", &id));
+    let unanswered = first.calls.recv().await.expect("a call");
+    assert_eq!(unanswered.path, FEEDBACK);
+    // Nothing of the first process runs on.
+    backend.set_mode(Mode::Holds);
+    drop(first);
+
+    let (mut second, _) = {
+        let copy = Arc::new(backend.snapshot());
+        Gateway::start_and_restore(&copy).await
+    };
+    second.send_queued_reports();
+    second.answer(FEEDBACK, RECORDED).await;
+    settle().await;
+    assert_eq!(text(second.report("reportgood", &id)).await, "OK_REPORT_RECORDED");
+    assert_eq!(text(second.report("reportbad", &id)).await, "ERROR_DUPLICATE_REPORT");
+    assert!(second.calls.try_recv().is_err());
+    drop(unanswered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_refused_and_given_up_after_the_window_of_the_upstream() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    first.send_queued_reports();
+    let (queued, late) = (first.submit_solved().await, first.submit_solved().await);
+    let reported = first.report("reportbad", &queued);
+    first.answer(FEEDBACK, "no JSON").await;
+    assert_eq!(text(reported).await, "OK_REPORT_RECORDED");
+    let mut attempts = 0;
+    for _ in 0..1_000 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        while let Ok(call) = first.calls.try_recv() {
+            attempts += 1;
+            call.reply(UpstreamReply::Response { status: 200, body: "no JSON".into() });
+        }
+    }
+    assert!((10..30).contains(&attempts), "{attempts} attempts in 15 minutes");
+    assert_eq!(text(first.report("reportbad", &queued)).await, "ERROR_REPORT_NOT_RECORDED");
+    assert_eq!(text(first.report("reportbad", &late)).await, "ERROR_REPORT_NOT_RECORDED");
+    assert!(first.calls.try_recv().is_err());
+}

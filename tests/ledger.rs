@@ -106,6 +106,7 @@ fn guessed_ids_neither_grow_the_table_nor_evict_records() {
 #[test]
 fn threads_share_one_flight() {
     let table = Arc::new(Table::new(Options {
+        report_window_ms: u64::MAX,
         followers_max: 1_000,
         pacing: Pacing { floor_ms: 0, ceiling_ms: 0, ..OPTIONS.pacing },
         recent_ms: 0,

@@ -115,6 +115,7 @@ fn simulate(pacing: Pacing, shape: &Shape) -> Measurement {
         account_records_max: 10_000,
         bytes_max: usize::MAX,
         flights_max: 100,
+        report_window_ms: u64::MAX,
         followers_max: 100,
     };
     let table = Table::new(options);

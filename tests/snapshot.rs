@@ -309,14 +309,15 @@ fn a_report_is_not_sent_again_after_a_restart() {
             let first = Process::start(START_MS);
             first.submit(row(), Moment(0));
             first.settle(&text("token"), Moment(0));
-            first.table.begin_report(&account(), ID, verdict, Moment(1)).expect("a first report");
+            first.table.begin_report(&account(), ID, verdict, false, Moment(1)).expect("a first report");
             if let Some(result) = end {
-                first.table.end_report(ID, verdict, result);
+                first.table.end_report(ID, verdict, result, Moment(1));
             }
             let (second, _) = replace(&first, Moment(2), 0);
             let other = if verdict == Verdict::Good { Verdict::Bad } else { Verdict::Good };
-            let report =
-                |verdict| second.table.begin_report(&account(), ID, verdict, Moment(0)).map(|task| task.is_some());
+            let report = |verdict| {
+                second.table.begin_report(&account(), ID, verdict, false, Moment(0)).map(|task| task.is_some())
+            };
             assert_eq!((report(verdict), report(other)), (again.clone(), opposite.clone()), "{end:?}");
         }
     }

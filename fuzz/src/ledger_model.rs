@@ -24,6 +24,7 @@ pub const OPTIONS: Options = Options {
     account_records_max: 8,
     bytes_max: 4_500,
     flights_max: 5,
+    report_window_ms: u64::MAX,
     followers_max: 3,
 };
 
@@ -344,16 +345,16 @@ impl World {
     fn report(&mut self, choices: &mut impl Choices) {
         let id = self.some_id(choices);
         let poller = usize::try_from(choices.next(3)).expect("small");
-        let begun = self.table.begin_report(&self.accounts[poller], id, Verdict::Bad, self.now());
+        let begun = self.table.begin_report(&self.accounts[poller], id, Verdict::Bad, false, self.now());
         match self.model.get(&id) {
             Some(model) if model.account == poller => {
                 if let Ok(Some(task)) = begun {
                     assert_eq!(task.account, self.accounts[poller]);
-                    let again = self.table.begin_report(&self.accounts[poller], id, Verdict::Bad, self.now());
+                    let again = self.table.begin_report(&self.accounts[poller], id, Verdict::Bad, false, self.now());
                     assert_eq!(again.expect_err("one at a time"), Failure::ReportDuplicate);
                     let result = if choices.next(2) == 0 { Ok(()) } else { Err(Failure::OutcomeUnknown) };
-                    self.table.end_report(id, Verdict::Bad, &result);
-                    let again = self.table.begin_report(&self.accounts[poller], id, Verdict::Bad, self.now());
+                    self.table.end_report(id, Verdict::Bad, &result, self.now());
+                    let again = self.table.begin_report(&self.accounts[poller], id, Verdict::Bad, false, self.now());
                     match result {
                         Ok(()) => assert!(matches!(again, Ok(None)), "a recorded report is sent twice"),
                         Err(_) => assert_eq!(again.expect_err("not again"), Failure::ReportRefused),

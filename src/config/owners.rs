@@ -153,6 +153,7 @@ impl Config {
             open_ttl_ms: ledger.open_ttl_ms.0,
             answer_ttl_ms: ledger.answer_ttl_ms.0,
             unbound_ttl_ms: ledger.unbound_ttl_ms.0,
+            report_window_ms: ledger.report_window_ms.0,
             records_max: ledger.records_max.count(),
             account_records_max: ledger.account_records_max.count(),
             bytes_max: ledger.bytes_max.count(),

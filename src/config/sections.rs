@@ -120,6 +120,7 @@ section! {
         unbound_ttl_ms: Ranged<1_000, 3_600_000> = Ranged(90_000),
         open_ttl_ms: Ranged<1_000, 86_400_000> = Ranged(1_800_000),
         answer_ttl_ms: Ranged<1_000, 86_400_000> = Ranged(1_800_000),
+        report_window_ms: Ranged<1_000, 86_400_000> = Ranged(900_000),
         records_max: Ranged<1, 100_000_000> = Ranged(1_000_000),
         account_records_max: Ranged<1, 100_000_000> = Ranged(250_000),
         bytes_max: Ranged<1_048_576, 1_099_511_627_776> = Ranged(1_073_741_824),

@@ -138,6 +138,12 @@ impl Gateway {
         ledger.run_prefetch(|task| self.operations.fetch_result(task)).await;
     }
 
+    /// Sends reports again; see [`Ledger::run_reports`]. Never returns.
+    pub async fn run_reports(self) {
+        let ledger = self.operations.ledger.clone();
+        ledger.run_reports(|task, verdict| self.operations.send_report(&task, verdict)).await;
+    }
+
     /// Answers a request. Never fails: every failure has a legacy rendering.
     pub async fn handle(&self, inbound: &Inbound) -> (Reply, RequestLabels) {
         match self.try_answer(inbound) {

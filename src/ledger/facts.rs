@@ -57,11 +57,17 @@ const KNOWN: u16 = u16::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AcceptedAt(i64);
 
-/// State of the report on a task. A report is sent upstream at most once.
+/// State of the report on a task. Without a store, a report is sent upstream at most once; with one, until its outcome is
+/// known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     None,
+    /// Sent for the only time, while its client waits.
     Sent,
+    /// Sent for the first time, while its client waits. If the process ends, the next one sends it again.
+    Sending(Verdict),
+    /// Acknowledged, and in the outbox.
+    Queued(Verdict),
     OutcomeUnknown,
     Recorded(Verdict),
 }
@@ -187,6 +193,8 @@ impl Facts {
                 Report::OutcomeUnknown => ReportSnapshot::OutcomeUnknown,
                 Report::Recorded(Verdict::Good) => ReportSnapshot::Good,
                 Report::Recorded(Verdict::Bad) => ReportSnapshot::Bad,
+                Report::Sending(Verdict::Good) | Report::Queued(Verdict::Good) => ReportSnapshot::QueuedGood,
+                Report::Sending(Verdict::Bad) | Report::Queued(Verdict::Bad) => ReportSnapshot::QueuedBad,
             },
             expires_unix_ms: origin.to_unix_ms(expires),
         }
@@ -220,6 +228,8 @@ impl Facts {
             ReportSnapshot::Sent | ReportSnapshot::OutcomeUnknown => Report::OutcomeUnknown,
             ReportSnapshot::Good => Report::Recorded(Verdict::Good),
             ReportSnapshot::Bad => Report::Recorded(Verdict::Bad),
+            ReportSnapshot::QueuedGood => Report::Queued(Verdict::Good),
+            ReportSnapshot::QueuedBad => Report::Queued(Verdict::Bad),
         };
         Ok(Self {
             account,

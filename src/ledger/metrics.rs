@@ -13,6 +13,11 @@ impl Ledger {
         gauge("capgate_records", "Tasks in the ledger.", |ledger| ledger.stats().records);
         gauge("capgate_record_bytes", "Bytes charged for the tasks in the ledger.", |ledger| ledger.stats().bytes);
         gauge("capgate_flights", "Polls of the upstream in progress.", |ledger| ledger.stats().flights);
+        gauge(
+            "capgate_reports_waiting",
+            "Reports that were acknowledged and wait to be sent again.",
+            Ledger::queued_reports,
+        );
         gauge("capgate_accounts", "Accounts with a task in the ledger.", |ledger| ledger.stats().accounts);
     }
 }

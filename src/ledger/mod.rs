@@ -5,6 +5,7 @@ mod facts;
 mod flights;
 mod ids;
 mod metrics;
+mod outbox;
 mod pacing;
 mod poll_state;
 mod queue;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Notify, Semaphore};
+
 pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
 pub use self::saver::Persistence;
 pub use self::table::Table;
 pub use self::types::{
-    Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult,
-    PollSource, RestoreStats,
+    Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NextQueuedReport, NotOpened, Options, PollReply,
+    PollResult, PollSource, QueuedReport, RestoreStats,
 };
 
 use self::flights::Flights;
@@ -44,6 +47,8 @@ pub struct Ledger {
     saver: Saver,
     /// Whether the store may hold tasks that the table lacks.
     is_restoring: Arc<AtomicBool>,
+    /// Wakes [`Ledger::run_reports`], because a report may be due earlier than it expects.
+    report_wakeup: Arc<Notify>,
 }
 
 impl Ledger {
@@ -55,7 +60,7 @@ impl Ledger {
         let ids = Ids::new(persistence.as_ref().and_then(|persistence| persistence.ids));
         let saver = Saver::new(Arc::clone(&table), clock, persistence);
         let flights = Flights::new(Arc::clone(&table), clock, saver.clone(), follow_deadline);
-        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring }
+        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring, report_wakeup: Arc::default() }
     }
 
     /// Restores the tasks of an earlier process. Meanwhile, a poll of an unknown task looks it up in the store.
@@ -66,6 +71,7 @@ impl Ledger {
         let stats = self.saver.restore_all().await?;
         self.is_restoring.store(false, Ordering::Release);
         self.flights.wake_prefetch();
+        self.report_wakeup.notify_one();
         Ok(stats)
     }
 
@@ -212,13 +218,81 @@ impl Ledger {
     /// # Errors
     /// Those of [`Table::begin_report`].
     pub fn begin_report(&self, account: &Account, id: LegacyId, verdict: Verdict) -> Result<Option<TaskRef>, Failure> {
-        self.table.begin_report(account, id, verdict, self.clock.now())
+        self.table.begin_report(account, id, verdict, self.saver.is_durable(), self.clock.now())
     }
 
-    /// Ends a report.
-    pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
-        self.table.end_report(id, verdict, result);
+    /// Makes a report durable before it is sent.
+    ///
+    /// # Errors
+    /// [`Failure::ReportRefused`] if the store fails. The report must not be sent then, and may be made again.
+    pub async fn save_report(&self, id: LegacyId) -> Result<(), Failure> {
+        if !self.saver.is_durable() {
+            return Ok(());
+        }
+        let saved = if self.saver.is_available() { self.save(id).await } else { Err(Failure::NotSent) };
+        saved.map_err(|_| {
+            self.table.cancel_report(id);
+            self.saver.save_again(id);
+            Failure::ReportRefused
+        })
+    }
+
+    /// Ends a report. Returns the reply to its client: a durable report that failed for now is acknowledged, because it
+    /// is sent again.
+    ///
+    /// # Errors
+    /// The failure of the report.
+    pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: Result<(), Failure>) -> Result<(), Failure> {
+        let is_queued = self.table.end_report(id, verdict, &result, self.clock.now());
         self.saver.save_again(id);
+        if is_queued {
+            self.report_wakeup.notify_one();
+            return Ok(());
+        }
+        result
+    }
+
+    /// Sends the reports again that could not be sent, or that an earlier process may not have sent. Never returns.
+    pub async fn run_reports<F>(self, send: impl Fn(TaskRef, Verdict) -> F)
+    where
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        /// Most reports that are sent at once: they must not take the place of polls.
+        const AT_ONCE: usize = 16;
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            // The semaphore is never closed.
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let now = self.clock.now();
+            match self.table.next_report(now) {
+                NextQueuedReport::Send(report) => {
+                    let (ledger, sending) = (self.clone(), send(report.task.clone(), report.verdict));
+                    #[expect(clippy::disallowed_methods, reason = "at most as many as there are slots")]
+                    tokio::spawn(async move {
+                        let result = sending.await;
+                        ledger.table.end_queued_report(&report, &result, ledger.clock.now());
+                        ledger.saver.save_again(report.id);
+                        ledger.report_wakeup.notify_one();
+                        drop(slot);
+                    });
+                }
+                NextQueuedReport::GivenUp(id) => {
+                    tracing::warn!(task = id.0, "a report could not be delivered in time");
+                    self.saver.save_again(id);
+                }
+                NextQueuedReport::At(moment) => {
+                    let pause = Duration::from_millis(moment.millis_since(now));
+                    // The timeout is no error: it ends the pause, as a wake-up does.
+                    drop(tokio::time::timeout(pause, self.report_wakeup.notified()).await);
+                }
+                NextQueuedReport::Idle => self.report_wakeup.notified().await,
+            }
+        }
+    }
+
+    /// Returns the number of reports that wait to be sent again.
+    pub fn queued_reports(&self) -> usize {
+        self.table.queued_reports()
     }
 
     /// Restores a task that an operation other than a poll needs, if the store may hold it and the table does not.

@@ -320,32 +320,91 @@ impl Record {
     }
 
     /// Begins a report; see [`super::table::Table::begin_report`].
-    pub(super) fn begin_report(&mut self, verdict: Verdict) -> Result<Option<TaskRef>, Failure> {
+    pub(super) fn begin_report(
+        &mut self,
+        verdict: Verdict,
+        is_durable: bool,
+        now: Moment,
+        options: &Options,
+    ) -> Result<Option<TaskRef>, Failure> {
         let Some(native) = self.facts.native.clone() else {
             return Err(Failure::ReportRefused);
         };
         match self.facts.report {
-            Report::None => self.facts.report = Report::Sent,
-            Report::Recorded(recorded) if recorded == verdict => return Ok(None),
-            Report::Sent | Report::Recorded(_) => return Err(Failure::ReportDuplicate),
+            Report::Recorded(recorded) | Report::Queued(recorded) if recorded == verdict => return Ok(None),
+            Report::Sent | Report::Sending(_) | Report::Queued(_) | Report::Recorded(_) => {
+                return Err(Failure::ReportDuplicate);
+            }
             Report::OutcomeUnknown => return Err(Failure::ReportRefused),
+            Report::None if !self.may_be_reported(now, options) => return Err(Failure::ReportRefused),
+            Report::None if is_durable => self.facts.report = Report::Sending(verdict),
+            Report::None => self.facts.report = Report::Sent,
         }
         Ok(Some(self.facts.task(native)))
     }
 
-    /// Ends a report. A report that was refused or not sent may be made again.
-    pub(super) fn end_report(&mut self, verdict: Verdict, result: &Result<(), Failure>) {
+    /// Ends a report that was sent for the first time. A report that was refused or not sent may be made again. Returns
+    /// whether it must be sent again.
+    pub(super) fn end_report(&mut self, verdict: Verdict, result: &Result<(), Failure>) -> bool {
+        let is_durable = matches!(self.facts.report, Report::Sending(_));
         self.facts.report = match result {
             Ok(()) => Report::Recorded(verdict),
+            Err(failure) if is_durable && is_transient(failure) => Report::Queued(verdict),
             Err(Failure::OutcomeUnknown) => Report::OutcomeUnknown,
             Err(_) => Report::None,
         };
+        self.has_queued_report()
+    }
+
+    /// Takes back a report that was not sent, because it did not become durable.
+    pub(super) fn cancel_report(&mut self) {
+        if matches!(self.facts.report, Report::Sending(_)) {
+            self.facts.report = Report::None;
+        }
+    }
+
+    /// Whether a report waits to be sent.
+    pub(super) fn has_queued_report(&self) -> bool {
+        matches!(self.facts.report, Report::Queued(_))
+    }
+
+    /// Returns the report that waits to be sent. One that the upstream would no longer accept is given up.
+    pub(super) fn take_queued_report(&mut self, now: Moment, options: &Options) -> Option<(TaskRef, Verdict)> {
+        let Report::Queued(verdict) = self.facts.report else { return None };
+        if !self.may_be_reported(now, options) {
+            self.facts.report = Report::OutcomeUnknown;
+            return None;
+        }
+        Some((self.facts.task(self.facts.native.clone()?), verdict))
+    }
+
+    /// Ends a report that was sent again. Returns whether it must be sent once more.
+    pub(super) fn end_queued_report(&mut self, verdict: Verdict, result: &Result<(), Failure>) -> bool {
+        self.facts.report = match result {
+            // An earlier attempt arrived.
+            Ok(()) | Err(Failure::ReportDuplicate) => Report::Recorded(verdict),
+            Err(failure) if is_transient(failure) => return true,
+            Err(_) => Report::OutcomeUnknown,
+        };
+        false
+    }
+
+    /// Whether the upstream still accepts a report: services of this kind do for some time after the answer.
+    fn may_be_reported(&self, now: Moment, options: &Options) -> bool {
+        let State::Settled(_) = self.facts.state else { return true };
+        let age_ms = options.answer_ttl_ms.saturating_sub(self.facts.expires.millis_since(now));
+        age_ms <= options.report_window_ms
     }
 
     fn settle(&mut self, outcome: &Outcome, now: Moment, options: &Options) {
         self.facts.state = State::Settled(outcome.clone());
         self.facts.expires = now.after_ms(options.answer_ttl_ms);
     }
+}
+
+/// Whether the same report may succeed later.
+fn is_transient(failure: &Failure) -> bool {
+    matches!(failure, Failure::NotSent | Failure::Unavailable | Failure::OutcomeUnknown | Failure::NoProviders)
 }
 
 /// Returns the moment that the pacing chooses for the next poll of an open task.

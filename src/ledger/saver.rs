@@ -62,6 +62,11 @@ impl Saver {
         Self { table, clock, persistence: persistence.map(Arc::new) }
     }
 
+    /// Whether there is a store.
+    pub(super) fn is_durable(&self) -> bool {
+        self.persistence.is_some()
+    }
+
     /// Whether tasks can become durable at present.
     pub(super) fn is_available(&self) -> bool {
         self.persistence.as_ref().is_none_or(|persistence| persistence.store.is_available())

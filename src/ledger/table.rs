@@ -16,10 +16,13 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use dashmap::mapref::one::RefMut;
 
+use super::outbox::{NextReport, Outbox};
 use super::pacing::Estimate;
 use super::queue::{Next, Queue};
 use super::record::{FlightEnd, Record};
-use super::types::{Admit, LedgerStats, NextPrefetch, NotOpened, Options, PollReply, PollResult};
+use super::types::{
+    Admit, LedgerStats, NextPrefetch, NextQueuedReport, NotOpened, Options, PollReply, PollResult, QueuedReport,
+};
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::{self, Method};
 use crate::store::snapshot::{RestoreError, SolveTimesSnapshot, TaskSnapshot, UnixOrigin};
@@ -38,6 +41,8 @@ pub struct Table {
     expiry_queue: Queue,
     /// When to check whether an open record should be polled ahead of its clients: about one entry per record at most.
     prefetch_queue: Queue,
+    /// Reports that wait to be sent again.
+    outbox: Outbox,
     count: AtomicUsize,
     bytes: AtomicUsize,
     flights: AtomicUsize,
@@ -54,6 +59,7 @@ impl Table {
             accounts: DashMap::new(),
             expiry_queue: Queue::default(),
             prefetch_queue: Queue::default(),
+            outbox: Outbox::default(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             flights: AtomicUsize::new(0),
@@ -104,11 +110,14 @@ impl Table {
         if let Some(account) = self.add_to_account(record.account(), usize::MAX) {
             record.set_account(account);
         }
-        let expires = record.expires();
+        let (expires, has_queued_report) = (record.expires(), record.has_queued_report());
         self.count.fetch_add(1, Ordering::Relaxed);
         if !self.insert(id, record) {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return Err(RestoreError::Taken(id));
+        }
+        if has_queued_report {
+            self.outbox.insert(id, 0, now);
         }
         if let Some(moment) = next_poll {
             self.schedule_prefetch(id, now, moment, expires);
@@ -274,26 +283,69 @@ impl Table {
         is_checkpoint
     }
 
-    /// Begins a report. Returns `None` if the same report is already recorded.
+    /// Begins a report. Returns `None` if the same report is already recorded. A durable report must be saved before it
+    /// is sent, and is sent until its outcome is known.
     ///
     /// # Errors
-    /// [`Failure::TaskUnknown`]; [`Failure::ReportRefused`] for a task without a native id, or after a report whose
-    /// outcome is unknown; [`Failure::ReportDuplicate`] for a second report.
+    /// [`Failure::TaskUnknown`]; [`Failure::ReportRefused`] for a task without a native id, after a report whose
+    /// outcome is unknown, or when the upstream accepts none any more; [`Failure::ReportDuplicate`] for a second report.
     pub fn begin_report(
         &self,
         account: &Account,
         id: LegacyId,
         verdict: Verdict,
+        is_durable: bool,
         now: Moment,
     ) -> Result<Option<TaskRef>, Failure> {
-        self.lock_live(account, id, now).ok_or(Failure::TaskUnknown)?.begin_report(verdict)
+        let mut record = self.lock_live(account, id, now).ok_or(Failure::TaskUnknown)?;
+        record.begin_report(verdict, is_durable, now, &self.options)
     }
 
-    /// Ends a report. A report that was refused or not sent may be made again.
-    pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>) {
-        if let Some(mut record) = self.records.get_mut(&id) {
-            record.end_report(verdict, result);
+    /// Ends a report. A report that was refused or not sent may be made again. Returns whether a durable report will be
+    /// sent again.
+    pub fn end_report(&self, id: LegacyId, verdict: Verdict, result: &Result<(), Failure>, now: Moment) -> bool {
+        let is_queued = self.records.get_mut(&id).is_some_and(|mut record| record.end_report(verdict, result));
+        if is_queued {
+            self.outbox.insert(id, 1, now);
         }
+        is_queued
+    }
+
+    /// Takes back a durable report that could not be saved.
+    pub fn cancel_report(&self, id: LegacyId) {
+        if let Some(mut record) = self.records.get_mut(&id) {
+            record.cancel_report();
+        }
+    }
+
+    /// Returns the next report to send again.
+    pub fn next_report(&self, now: Moment) -> NextQueuedReport {
+        match self.outbox.pop_due(now) {
+            NextReport::Empty => NextQueuedReport::Idle,
+            NextReport::At(moment) => NextQueuedReport::At(moment),
+            NextReport::Due(id, attempts) => {
+                let taken =
+                    self.records.get_mut(&id).and_then(|mut record| record.take_queued_report(now, &self.options));
+                match taken {
+                    Some((task, verdict)) => NextQueuedReport::Send(QueuedReport { id, task, verdict, attempts }),
+                    None => NextQueuedReport::GivenUp(id),
+                }
+            }
+        }
+    }
+
+    /// Ends a report that was sent again. One that failed for now goes back to the outbox.
+    pub fn end_queued_report(&self, report: &QueuedReport, result: &Result<(), Failure>, now: Moment) {
+        let QueuedReport { id, verdict, attempts, .. } = report;
+        let is_queued = self.records.get_mut(id).is_some_and(|mut record| record.end_queued_report(*verdict, result));
+        if is_queued {
+            self.outbox.insert(*id, attempts.saturating_add(1), now);
+        }
+    }
+
+    /// Returns the number of reports that wait to be sent again.
+    pub fn queued_reports(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Removes expired records; checks `steps` at most. Returns whether more may be due.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::pacing::Pacing;
-use crate::domain::{Failure, LegacyId, Moment, Outcome, TaskRef};
+use crate::domain::{Failure, LegacyId, Moment, Outcome, TaskRef, Verdict};
 
 /// Bounds and lifetimes. `conf/capgate.toml` contains the defaults and their reasons.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Options {
     pub answer_ttl_ms: u64,
     /// How long a submit without a known outcome reads as not ready before it counts as unsolvable.
     pub unbound_ttl_ms: u64,
+    /// How long after the answer the upstream accepts a report.
+    pub report_window_ms: u64,
     /// Most records.
     pub records_max: usize,
     /// Most records of one account, so that none can fill the ledger for the others.
@@ -154,6 +156,32 @@ pub struct RestoreStats {
     pub expired: u64,
     /// Tasks that could not be read.
     pub unreadable: u64,
+}
+
+/// A report that was acknowledged, and is sent again.
+#[derive(Debug)]
+pub struct QueuedReport {
+    /// The task.
+    pub id: LegacyId,
+    /// The task, as the upstream knows it.
+    pub task: TaskRef,
+    /// The client's verdict.
+    pub verdict: Verdict,
+    /// Attempts that have failed.
+    pub attempts: u32,
+}
+
+/// The next step of the loop that sends reports again.
+#[derive(Debug)]
+pub enum NextQueuedReport {
+    /// Send this report now.
+    Send(QueuedReport),
+    /// The upstream accepts no report on this task any more, or the task is gone.
+    GivenUp(LegacyId),
+    /// Nothing is due before this moment.
+    At(Moment),
+    /// Nothing waits.
+    Idle,
 }
 
 /// The next step of the prefetch loop, which polls tasks of frequent clients ahead of them.

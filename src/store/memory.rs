@@ -48,6 +48,13 @@ impl MemoryBackend {
         }
     }
 
+    /// Returns a backend with the values that are durable at present.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let values = self.state.lock().values.clone();
+        Self { state: Mutex::new(State { values, ..State::default() }) }
+    }
+
     /// Copies a value to another place, as an intruder would.
     pub fn copy(&self, from: Place, to: Place) {
         let mut state = self.state.lock();

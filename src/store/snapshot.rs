@@ -173,6 +173,10 @@ pub enum ReportSnapshot {
     Good,
     /// Reported as bad.
     Bad,
+    /// Acknowledged as good, and to be sent.
+    QueuedGood,
+    /// Acknowledged as bad, and to be sent.
+    QueuedBad,
 }
 
 /// A final answer. Opaque, so that nothing prints it.
