@@ -61,6 +61,8 @@ class Script:
         {"errorId": 1, "errorCode": "ERROR_KEY_DOES_NOT_EXIST"}, status=401
     )
     solve_s: tuple[float, float] = (0.5, 3.0)
+    # Whether a second report on a task is refused.
+    refuses_duplicate_reports: bool = False
     # Headers of every answer to a key.
     headers: Callable[[str], dict[str, str]] = lambda key: {}
     seed: int = 1
@@ -73,6 +75,8 @@ class Record:
     # By task name.
     creates: Counter[str] = field(default_factory=Counter)
     feedbacks: Counter[str] = field(default_factory=Counter)
+    # Feedbacks that were not refused as duplicates, by task name.
+    recorded: Counter[str] = field(default_factory=Counter)
     # Names of tasks whose createTask got a complete, honest answer.
     answered: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
@@ -156,6 +160,9 @@ class Upstream:
         if call.endpoint == "getBalance":
             return Answer({"errorId": 0, "balance": 12.5})
         if call.endpoint == "feedbackTask":
+            if self.script.refuses_duplicate_reports and self.record.recorded[call.name]:
+                return Answer({"errorId": 1, "errorCode": "ERROR_DUPLICATE_REPORT"}, status=400)
+            self.record.recorded[call.name] += 1
             return Answer({"errorId": 0, "message": "Feedback recorded"})
         if call.endpoint == "createTask":
             task_id = f"{self.random.getrandbits(128):032x}"
