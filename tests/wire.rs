@@ -9,6 +9,7 @@ mod log_output;
 mod made_up_keys;
 mod memory;
 mod requests;
+mod store;
 mod tls;
 mod transcripts;
 mod upstream;

@@ -125,15 +125,19 @@ impl Database {
     }
 
     /// Applies changes in one transaction, and removes up to `expired_max` values that expired before this time.
-    /// Returns how many.
+    /// Returns how many. With `is_probe`, something is written in any case, so that success means that writes succeed.
     pub(super) fn apply<'a>(
         &mut self,
         changes: impl Iterator<Item = &'a Change>,
         expired_before_s: i64,
         expired_max: usize,
+        is_probe: bool,
     ) -> Result<usize> {
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut removed = 0;
+        if is_probe {
+            transaction.execute("UPDATE store SET probes = probes + 1", [])?;
+        }
         {
             let mut statements = Statements::default();
             for Change { place, value } in changes {
@@ -156,11 +160,6 @@ impl Database {
         }
         transaction.commit()?;
         Ok(removed)
-    }
-
-    /// Writes something, to find out whether writes succeed.
-    pub(super) fn probe(&mut self) -> Result<()> {
-        self.connection.execute("UPDATE store SET probes = probes + 1", []).map(drop)
     }
 
     /// Returns the size of the file, and how many of its bytes are unused.

@@ -19,6 +19,9 @@ use super::status::Status;
 
 /// Most changes in one transaction.
 const BATCH_CHANGES_MAX: usize = 128;
+/// Shortest time from the end of one transaction to the begin of the next, in which more changes arrive to share it. A
+/// change that comes after a pause does not wait.
+const GATHER: Duration = Duration::from_millis(2);
 /// Most expired values that a transaction with changes removes: about a millisecond.
 const EXPIRED_BUSY: usize = 32;
 /// Most expired values that a transaction of its own removes.
@@ -62,12 +65,15 @@ pub(super) struct Upkeep {
     changes_since_checkpoint: usize,
     may_have_expired: bool,
     looked_at: Instant,
+    /// Before this moment, a transaction waits for more changes.
+    gathered_until: Instant,
 }
 
 impl Upkeep {
     #[expect(clippy::disallowed_methods, reason = "the threads of the database do not run on tokio")]
     pub(super) fn new() -> Self {
-        Self { changes_since_checkpoint: 0, may_have_expired: true, looked_at: Instant::now() }
+        let now = Instant::now();
+        Self { changes_since_checkpoint: 0, may_have_expired: true, looked_at: now, gathered_until: now }
     }
 }
 
@@ -105,6 +111,7 @@ impl Writer {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the threads of the database do not run on tokio")]
     fn collect(&self, first: Option<Command>) -> Batch {
         let mut batch = Batch::default();
         let mut next = first;
@@ -117,11 +124,19 @@ impl Writer {
                 #[cfg(test)]
                 Command::LimitPages(pages) => self.database.limit_pages(pages),
             }
-            next = if batch.changes.len() < BATCH_CHANGES_MAX { self.commands.try_recv().ok() } else { None };
+            next = if batch.changes.len() >= BATCH_CHANGES_MAX {
+                None
+            } else if let Ok(command) = self.commands.try_recv() {
+                Some(command)
+            } else {
+                let wait = self.upkeep.gathered_until.saturating_duration_since(Instant::now());
+                if wait.is_zero() { None } else { self.commands.recv_timeout(wait).ok() }
+            };
         }
         batch
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the threads of the database do not run on tokio")]
     fn commit(&mut self, batch: Batch) {
         let Batch { changes, waiting } = batch;
         let result = self.write(changes.iter(), EXPIRED_BUSY);
@@ -137,6 +152,7 @@ impl Writer {
         for written_tx in waiting {
             drop(written_tx.send(result.clone()));
         }
+        self.upkeep.gathered_until = Instant::now() + GATHER;
     }
 
     /// Writes in one transaction, and tells everybody whether that succeeds.
@@ -148,7 +164,8 @@ impl Writer {
         let count = changes.len();
         let expired_max = if self.upkeep.may_have_expired { expired_max } else { 0 };
         let before_s = self.status.expired_before_s.load(Ordering::Relaxed);
-        let result = self.attempt(count, |database| database.apply(changes, before_s, expired_max));
+        let is_probe = self.status.is_failing();
+        let result = self.attempt(count, |database| database.apply(changes, before_s, expired_max, is_probe));
         if let Ok(removed) = &result {
             self.metrics.count_expired(*removed);
             self.upkeep.may_have_expired &= *removed == expired_max && expired_max > 0;
@@ -191,7 +208,7 @@ impl Writer {
                 }
             }
         } else if self.status.is_failing() {
-            drop(self.attempt(0, Database::probe));
+            drop(self.write([].iter(), 0));
         } else if self.upkeep.may_have_expired {
             drop(self.write([].iter(), EXPIRED_IDLE));
             self.upkeep.changes_since_checkpoint += EXPIRED_IDLE;

@@ -1,0 +1,125 @@
+//! The embedded store of the capgate process: a kill, a disk that is full at the start or in between, a second process.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::sandbox;
+use crate::support::http::request;
+use crate::support::process::Process;
+
+const SUBMIT: &str = "/in.php?key=K&method=turnstile&sitekey=S&pageurl=https://example.com";
+
+fn settings(folder: &Path) -> Vec<(String, String)> {
+    let path = folder.join("store").display().to_string();
+    // The limit on the size of files is changed from outside, as a debugger would attach.
+    sandbox(&[("CAPGATE_STORE_PATH", &path), ("CAPGATE_SERVER_CORE_DUMPS", "true")])
+}
+
+async fn body(process: &Process, target: &str) -> String {
+    let response = request(process.http, "GET", target, &[], b"").await.expect("a response");
+    String::from_utf8(response.body).expect("UTF-8")
+}
+
+async fn readiness(process: &Process) -> (u16, String) {
+    let admin = process.admin.expect("an admin listener");
+    let response = request(admin, "GET", "/readyz", &[], b"").await.expect("a response");
+    (response.status, String::from_utf8(response.body).expect("UTF-8"))
+}
+
+/// Returns a command that becomes `capgate run` with a limit on the size of its files, in blocks of 512 bytes: writes
+/// beyond it fail, as on a full disk.
+fn with_file_limit(blocks: u32) -> Command {
+    let mut child = Command::new("/bin/sh");
+    let script = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" run");
+    child.args(["-c", &script, env!("CARGO_BIN_EXE_capgate")]);
+    child
+}
+
+/// Runs `capgate run`, which must not start. Returns its standard error.
+async fn refusal(mut child: Command, environment: Vec<(String, String)>) -> String {
+    child.env_clear().envs(environment).env("CAPGATE_LISTEN_HTTP", "127.0.0.1:0").env("CAPGATE_LISTEN_ADMIN", "");
+    child.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.output()).await.expect("it ends");
+    let ended = ended.expect("started");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    String::from_utf8(ended.stderr).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn a_task_survives_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = [settings(folder.path()), sandbox(&[("CAPGATE_SANDBOX_SOLVE_MS", "0")])].concat();
+    let first = Process::start("run", &environment).await;
+    let id = body(&first, SUBMIT).await.trim_start_matches("OK|").to_owned();
+    let poll = format!("/res.php?key=K&action=get&id={id}");
+    let answer = body(&first, &poll).await;
+    assert!(answer.starts_with("OK|SANDBOX-"), "{answer}");
+    // Dropped, the process is killed.
+    drop(first);
+    let mut second = Process::start("run", &environment).await;
+    // The embedded sandbox has forgotten the task.
+    assert_eq!(body(&second, &poll).await, answer);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut first = Process::start("run", &settings(folder.path())).await;
+    let mut second = Command::new(env!("CARGO_BIN_EXE_capgate"));
+    second.arg("run");
+    let error = refusal(second, settings(folder.path())).await;
+    assert!(error.contains("another process uses this store"), "{error}");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_at_the_start_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for blocks in [0, 8, 40] {
+        let error = refusal(with_file_limit(blocks), settings(folder.path())).await;
+        assert!(error.contains("store.path: ") && error.lines().count() == 1, "{error}");
+    }
+    // Nothing that was left prevents a start once there is space.
+    Process::start("run", &settings(folder.path())).await.stop().await;
+    for blocks in [0, 8] {
+        let error = refusal(with_file_limit(blocks), settings(folder.path())).await;
+        assert!(error.contains("store.path: "), "{error}");
+    }
+    Process::start("run", &settings(folder.path())).await.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_disk_is_full_submits_are_refused_and_polls_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::spawn(with_file_limit(1_000), "run", &settings(folder.path())).await;
+    let mut first = None;
+    let mut is_full = false;
+    for _ in 0..2_000 {
+        let reply = body(&process, SUBMIT).await;
+        if reply == "ERROR_NO_SLOT_AVAILABLE" {
+            is_full = true;
+            break;
+        }
+        let id = reply.strip_prefix("OK|").expect("an id").to_owned();
+        first.get_or_insert(id);
+    }
+    assert!(is_full, "the disk is never full");
+    let (status, why) = readiness(&process).await;
+    assert_eq!(status, 503);
+    assert!(why.starts_with("store unavailable: "), "{why}");
+    process.wait_for_metric("capgate_store_available 0").await;
+    let poll = format!("/res.php?key=K&action=get&id={}", first.expect("a task"));
+    assert_eq!(body(&process, &poll).await, "CAPCHA_NOT_READY");
+
+    let pid = i32::try_from(process.id()).expect("a process id");
+    let unlimited = Some((rlimit::INFINITY, rlimit::INFINITY));
+    rlimit::prlimit(pid, rlimit::Resource::FSIZE, unlimited, None).expect("the limit is lifted");
+    process.wait_for_metric("capgate_store_available 1").await;
+    assert!(body(&process, SUBMIT).await.starts_with("OK|"));
+    assert_eq!(readiness(&process).await, (200, "ready\n".to_owned()));
+    process.stop().await;
+}
