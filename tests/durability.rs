@@ -234,6 +234,32 @@ async fn while_tasks_are_restored_a_poll_finds_its_task_in_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_cannot_be_looked_up_reads_as_not_ready() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit().await;
+    drop(first);
+    let second = Gateway::start(&backend);
+    backend.set_mode(Mode::Fails);
+    assert_eq!(text(second.poll(&id)).await, "CAPCHA_NOT_READY");
+    backend.set_mode(Mode::Works);
+    assert_eq!(second.restore().await.restored, 1);
+    assert_eq!(second.body("/res.php?key=K&action=get&id=1").await, "ERROR_WRONG_CAPTCHA_ID");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_during_the_restoration_finds_its_task() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit_solved().await;
+    drop(first);
+    let mut second = Gateway::start(&backend);
+    let reported = second.report("reportgood", &id);
+    second.answer(FEEDBACK, RECORDED).await;
+    assert_eq!(text(reported).await, "OK_REPORT_RECORDED");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_forgets_fewer_than_ten_polls() {
     let backend = Arc::new(MemoryBackend::default());
     let settings = || vec![("CAPGATE_LEDGER_POLLS_MAX".to_owned(), "12".to_owned())];

@@ -5,11 +5,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use capgate::domain::{Account, LegacyId};
 use capgate::store::backend::{Backend, Change, Place, Space, Value};
 use capgate::store::clock::SystemTimes;
 use capgate::store::folder::{Folder, Opened};
 use capgate::store::memory::MemoryBackend;
 use capgate::store::metrics::StoreMetrics;
+use capgate::store::snapshot::{FailureSnapshot, NativeIdSnapshot, ReportSnapshot, StateSnapshot, TaskSnapshot};
 use capgate::store::{Store, secret_key, settled};
 use capgate::telemetry::metrics::MetricsRegistry;
 
@@ -139,6 +141,37 @@ async fn a_store_is_private_and_continues_where_it_ended() {
     }
     let offset = blocks[0].0;
     assert_eq!(blocks, [(offset, 0), (offset, 2), (offset, 4)]);
+}
+
+#[tokio::test]
+async fn no_file_of_a_store_contains_a_key_or_an_answer() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let parent = tempfile::tempdir().expect("a folder");
+    let path = parent.path().join("store");
+    let Opened { backend, cipher, .. } = open(&path, None).expect("opened");
+    let store = Store::new(Arc::new(backend), cipher);
+    let task = TaskSnapshot {
+        legacy_id: 7,
+        account_key: SECRET.to_owned(),
+        method: "turnstile".to_owned(),
+        upstream: 0,
+        native_id: Some(NativeIdSnapshot::Text(SECRET.to_owned())),
+        pingback: Some(format!("https://example.com/{SECRET}")),
+        state: StateSnapshot::Failed(FailureSnapshot::Code(SECRET.to_owned())),
+        report: ReportSnapshot::None,
+        expires_unix_ms: u64::MAX,
+    };
+    settled(store.save_task(&task)).await.expect("written");
+    settled(store.save_accepted_key(&Account::new(SECRET).expect("a key"), 0)).await.expect("written");
+    assert_eq!(store.load_task(LegacyId(7)).await, Ok(Some(task)));
+    let files: Vec<_> =
+        std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    assert!(files.iter().any(|file| file.ends_with("tasks.sqlite-wal")), "{files:?}");
+    for file in files {
+        let bytes = std::fs::read(&file).expect("readable");
+        let has_secret = bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+        assert!(!has_secret, "{}", file.display());
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::store::session::{IdSequence, Session};
 use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
 use crate::store::{Store, Stored, settled};
 
-/// Longest time that a final answer waits to become durable. Beyond it, clients get an answer that a crash would lose,
+/// Longest time that a poll waits for the store: for its final answer to become durable, or for its task to be read. Beyond it, clients get an answer that a crash would lose,
 /// but that the upstream still has.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Longest time that a client waits for its task to become durable. Beyond it, the submit is refused.
@@ -119,7 +119,9 @@ impl Saver {
     /// Restores one task that the table lacks.
     pub(super) async fn fetch(&self, id: LegacyId) -> Fetched {
         let Some(persistence) = &self.persistence else { return Fetched::Missing };
-        match persistence.store.load_task(id).await {
+        let loaded = tokio::time::timeout(ANSWER_WAIT, persistence.store.load_task(id)).await;
+        let loaded = loaded.unwrap_or_else(|_| Err(StoreError::Unavailable("a read takes very long".to_owned())));
+        match loaded {
             Ok(Some(task)) => match self.restore(persistence, task) {
                 Ok(()) | Err(RestoreError::Taken(_)) => Fetched::Found,
                 Err(RestoreError::Expired) => Fetched::Missing,

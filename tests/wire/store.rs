@@ -2,8 +2,15 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use capgate::store::clock::SystemTimes;
+use capgate::store::folder::{Folder, Opened};
+use capgate::store::metrics::StoreMetrics;
+use capgate::store::snapshot::{NativeIdSnapshot, ReportSnapshot, StateSnapshot, TaskSnapshot};
+use capgate::store::{Store, settled};
+use capgate::telemetry::metrics::MetricsRegistry;
 use tokio::process::Command;
 
 use super::sandbox;
@@ -121,5 +128,52 @@ async fn while_the_disk_is_full_submits_are_refused_and_polls_go_on() {
     process.wait_for_metric("capgate_store_available 1").await;
     assert!(body(&process, SUBMIT).await.starts_with("OK|"));
     assert_eq!(readiness(&process).await, (200, "ready\n".to_owned()));
+    process.stop().await;
+}
+
+/// With `CAPGATE_STORE_TASKS=1000000 cargo test --release -- --nocapture a_start_answers`, measures a large store.
+#[tokio::test]
+async fn a_start_answers_before_all_tasks_are_restored() {
+    const FIRST: u64 = 100_000_000_000;
+    let tasks = std::env::var("CAPGATE_STORE_TASKS").map_or(3_000, |text| text.parse().expect("a number"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let now_unix_ms = SystemTimes::now().wall_unix_ms;
+    let task = |number: u64| TaskSnapshot {
+        legacy_id: FIRST + number * 899_999 % (9 * FIRST),
+        account_key: "0123456789abcdef0123456789abcdef".to_owned(),
+        method: "turnstile".to_owned(),
+        upstream: 0,
+        native_id: Some(NativeIdSnapshot::Text("0b0e7a1c-6f52-4f8e-9d4b-3b1f6f1c2d3e".to_owned())),
+        pingback: None,
+        state: StateSnapshot::Open { accepted_unix_ms: now_unix_ms, not_ready_age_ms: 0, polls_used: 0 },
+        report: ReportSnapshot::None,
+        expires_unix_ms: now_unix_ms + 1_800_000,
+    };
+    {
+        let metrics = StoreMetrics::register(&MetricsRegistry::new());
+        let Opened { backend, cipher, .. } = Folder::open(&path, None, metrics).expect("created");
+        let store = Store::new(Arc::new(backend), cipher);
+        for chunk in (0..tasks).collect::<Vec<u64>>().chunks(10_000) {
+            let written: Vec<_> = chunk.iter().map(|number| store.save_task(&task(*number))).collect();
+            for written in written {
+                settled(written).await.expect("written");
+            }
+        }
+    }
+    let started = Instant::now();
+    let mut process = Process::start("run", &settings(folder.path())).await;
+    let id = task(tasks - 1).legacy_id;
+    let poll = format!("/res.php?key=0123456789abcdef0123456789abcdef&action=get&id={id}");
+    // The sandbox does not know the task, which is not final yet.
+    assert_eq!(body(&process, &poll).await, "CAPCHA_NOT_READY");
+    let answered = started.elapsed();
+    process.wait_for_metric(&format!("capgate_records {tasks}")).await;
+    let size = std::fs::metadata(path.join("tasks.sqlite")).expect("a file").len();
+    println!(
+        "{tasks} tasks: answer after {answered:?}, all after {:?}, {} bytes each",
+        started.elapsed(),
+        size / tasks
+    );
     process.stop().await;
 }
