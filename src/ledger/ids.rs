@@ -5,10 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::LegacyId;
-use crate::store::session::IdSequence;
-
-const FIRST: u64 = 100_000_000_000;
-const COUNT: u64 = 900_000_000_000;
+use crate::store::session::{ID_COUNT, ID_FIRST, IdSequence};
 
 /// A source of legacy ids, which have twelve digits: below JavaScript's 2^53. Ids need not be secret, because an id is
 /// worthless without its account's key.
@@ -35,13 +32,10 @@ impl Ids {
 
     pub(super) fn next(&self) -> LegacyId {
         let issued = self.issued.fetch_add(1, Ordering::Relaxed);
-        LegacyId(
-            FIRST
-                + match &self.source {
-                    Source::Random(random) => random.hash_one(issued) % COUNT,
-                    Source::Sequence(sequence) => sequence.number(issued, COUNT),
-                },
-        )
+        match &self.source {
+            Source::Random(random) => LegacyId(ID_FIRST + random.hash_one(issued) % ID_COUNT),
+            Source::Sequence(sequence) => sequence.id(issued),
+        }
     }
 
     /// Returns the sequence as far as it was used, for the next process.

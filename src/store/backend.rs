@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 /// What a value describes. The name is part of the stored format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// Tasks, by legacy id.
+    /// Tasks, by the order of their ids.
     Tasks,
     /// Keys that the upstream has accepted, by a digest.
     AcceptedKeys,

@@ -132,12 +132,12 @@ impl Store {
     pub fn save_task(&self, task: &TaskSnapshot) -> Written {
         // An unbound task that expires becomes unsolvable, and is then kept as long as an answer.
         let extra_ms = if task.state == StateSnapshot::Unbound { UNSOLVABLE_TTL_MAX_MS } else { 0 };
-        self.put(task_place(task.legacy_id), task, task.expires_unix_ms.saturating_add(extra_ms))
+        self.put(task_place(LegacyId(task.legacy_id)), task, task.expires_unix_ms.saturating_add(extra_ms))
     }
 
     /// Queues the removal of a task.
     pub fn remove_task(&self, id: LegacyId) -> Written {
-        self.backend.write(vec![Change { place: task_place(id.0), value: None }])
+        self.backend.write(vec![Change { place: task_place(id), value: None }])
     }
 
     /// Queues a key that the upstream has accepted.
@@ -162,7 +162,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn load_task(&self, id: LegacyId) -> Result<Option<TaskSnapshot>, StoreError> {
-        let place = task_place(id.0);
+        let place = task_place(id);
         let sealed = self.backend.read(place).await?;
         sealed.map(|sealed| self.open_task(place, &sealed).map(|task| task.value)).transpose()
     }
@@ -273,7 +273,7 @@ impl Store {
     fn open_task(&self, place: Place, sealed: &[u8]) -> Result<Stored<TaskSnapshot>, StoreError> {
         let task: Stored<TaskSnapshot> = self.open(place, sealed)?;
         // A task sealed for this place names it, unless a bug has mixed them up.
-        if task.value.legacy_id == place.key {
+        if task_place(LegacyId(task.value.legacy_id)) == place {
             Ok(task)
         } else {
             Err(StoreError::Unreadable("a task is misplaced".to_owned()))
@@ -285,8 +285,8 @@ fn no_randomness() -> StoreError {
     StoreError::Unavailable("the system has no randomness".to_owned())
 }
 
-fn task_place(id: u64) -> Place {
-    Place { space: Space::Tasks, key: id }
+fn task_place(id: LegacyId) -> Place {
+    Place { space: Space::Tasks, key: IdSequence::order(id) }
 }
 
 /// Waits for a write.
@@ -351,7 +351,7 @@ mod tests {
         let error = other.scan_tasks(|_| true).await.expect_err("no task can be opened");
         assert!(error.to_string().contains("a key that is not configured"), "{error}");
         assert!(other.load_task(LegacyId(7)).await.is_err());
-        backend.copy(Place { space: Space::Tasks, key: 7 }, Place { space: Space::Tasks, key: 9 });
+        backend.copy(task_place(LegacyId(7)), task_place(LegacyId(9)));
         let store = store_with_key(&backend, 1);
         assert!(store.load_task(LegacyId(9)).await.is_err());
         assert_eq!(store.scan_tasks(|_| true).await, Ok(Scanned { read: 1, unreadable: 1 }));

@@ -21,7 +21,7 @@ use super::status::Status;
 const BATCH_CHANGES_MAX: usize = 128;
 /// Shortest time from the end of one transaction to the begin of the next, in which more changes arrive to share it. A
 /// change that comes after a pause does not wait.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(1);
 /// Most expired values that a transaction with changes removes: about a millisecond.
 const EXPIRED_BUSY: usize = 32;
 /// Most expired values that a transaction of its own removes.
@@ -31,7 +31,7 @@ const RECLAIM_PAGES: u32 = 64;
 /// Unused bytes that are kept, because new tasks will need them.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 /// Changes after which the log is copied: some megabytes of log.
-const CHECKPOINT_CHANGES: usize = 1_000;
+const CHECKPOINT_CHANGES: usize = 4_000;
 /// Pause between attempts to write while the medium fails.
 const RETRY: Duration = Duration::from_millis(500);
 /// Pause without any work, after which the thread looks for expired values.

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.gateway import Address, run_gateway
 from harness.trial import WORK, Trial
 
-CONNECTIONS = 64
+CONNECTIONS = 128
 REQUEST = (
     b"GET /in.php?key=K&method=turnstile&sitekey=S&pageurl=https://example.com HTTP/1.1\r\nHost: x\r\n\r\n"
 )
