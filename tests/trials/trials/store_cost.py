@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 from harness.gateway import Address, run_gateway
 from harness.trial import WORK, Trial
@@ -22,6 +23,8 @@ FAST = {
     "SANDBOX_SOLVE_MS": "3600000",
     "SANDBOX_REQUESTS_PER_10S": "1000000000",
     "UPSTREAM_REQUESTS_PER_10S": "10000000",
+    "UPSTREAM_ACCOUNT_CALLS_MAX": "4096",
+    "UPSTREAM_CALLS_MAX": "4096",
     "LIMITS_ADDRESS_REQUESTS_PER_SECOND": "0",
     "LOG_ACCESS": "false",
 }
@@ -69,6 +72,10 @@ def run(trial: Trial) -> None:
             settings = FAST | ({"STORE_PATH": str(folder / "store")} if has_store else {})
             try:
                 with run_gateway(trial.capgate, settings) as gateway:
+                    # The upstream accepts the key first.
+                    host, port = gateway.http
+                    with urlopen(f"http://{host}:{port}/res.php?key=K&action=getbalance") as response:
+                        response.read()
                     submit(gateway.http, CONNECTIONS)
                     results[has_store].append(submit(gateway.http, submits))
                     if has_store:
