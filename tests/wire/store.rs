@@ -170,10 +170,9 @@ async fn a_start_answers_before_all_tasks_are_restored() {
     let answered = started.elapsed();
     process.wait_for_metric(&format!("capgate_records {tasks}")).await;
     let size = std::fs::metadata(path.join("tasks.sqlite")).expect("a file").len();
-    println!(
-        "{tasks} tasks: answer after {answered:?}, all after {:?}, {} bytes each",
-        started.elapsed(),
-        size / tasks
-    );
+    let restored = started.elapsed();
+    let figures =
+        format!("{tasks} tasks: answer after {answered:?}, all after {restored:?}, {} bytes each", size / tasks);
+    std::io::Write::write_all(&mut std::io::stderr(), format!("{figures}\n").as_bytes()).expect("written");
     process.stop().await;
 }
