@@ -248,6 +248,22 @@ async fn a_task_that_cannot_be_looked_up_reads_as_not_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_the_upstream_does_not_know_for_a_moment_stays_open_over_a_restart() {
+    let backend = Arc::new(MemoryBackend::default());
+    let (mut first, _) = Gateway::start_and_restore(&backend).await;
+    let id = first.submit().await;
+    let polled = first.poll(&id);
+    first.answer("/getTaskResult", r#"{"errorId":1,"errorCode":"ERROR_WRONG_CAPTCHA_ID"}"#).await;
+    assert_eq!(text(polled).await, "CAPCHA_NOT_READY");
+    settle().await;
+    drop(first);
+    let (mut second, _) = Gateway::start_and_restore(&backend).await;
+    let polled = second.poll(&id);
+    second.answer("/getTaskResult", READY).await;
+    assert_eq!(text(polled).await, "OK|TOKEN");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_during_the_restoration_finds_its_task() {
     let backend = Arc::new(MemoryBackend::default());
     let (mut first, _) = Gateway::start_and_restore(&backend).await;

@@ -129,6 +129,16 @@ impl Open {
         }
     }
 
+    /// Whether [`Open::doubt_unknown`] would replace this outcome.
+    pub(super) fn is_doubtful(&self, outcome: &Outcome, now: Moment, unknown_after_ms: u64) -> bool {
+        if *outcome != Outcome::Failed(Failure::TaskUnknown) {
+            return false;
+        }
+        let age_ms = self.accepted.age_ms(now);
+        let unknown_since_ms = if self.unknown_age_s == KNOWN { age_ms } else { u64::from(self.unknown_age_s) * 1_000 };
+        age_ms.saturating_sub(unknown_since_ms) < unknown_after_ms
+    }
+
     /// Returns how long the task took: the upstream's figure, if it is plausible. Otherwise the midpoint between
     /// the last poll that found the task not ready and the first that found it ready, because any time in between
     /// is equally likely.

@@ -67,7 +67,7 @@ impl Record {
         self.to_snapshot(id, origin)
     }
 
-    /// Returns the facts of an open task as they will be once this outcome settles it.
+    /// Returns the facts of an open task as they will be once this outcome settles it; `None` if it will not.
     pub(super) fn save_outcome(
         &self,
         id: LegacyId,
@@ -76,7 +76,10 @@ impl Record {
         options: &Options,
         origin: UnixOrigin,
     ) -> Option<TaskSnapshot> {
-        let State::Open(_) = self.facts.state else { return None };
+        let State::Open(open) = &self.facts.state else { return None };
+        if open.is_doubtful(outcome, now, options.unknown_after_ms) {
+            return None;
+        }
         Some(self.facts.to_settled_snapshot(id, outcome, now.after_ms(options.answer_ttl_ms), origin))
     }
 
