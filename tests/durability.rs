@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use capgate::ledger::RestoreStats;
+use capgate::ledger::{Ledger, RestoreStats};
 use capgate::store::Store;
 use capgate::store::backend::Space;
 use capgate::store::cipher::{Cipher, KEY_BYTES};
@@ -463,4 +463,130 @@ async fn a_report_is_refused_and_given_up_after_the_window_of_the_upstream() {
     assert_eq!(text(first.report("reportbad", &queued)).await, "ERROR_REPORT_NOT_RECORDED");
     assert_eq!(text(first.report("reportbad", &late)).await, "ERROR_REPORT_NOT_RECORDED");
     assert!(first.calls.try_recv().is_err());
+}
+
+/// Two processes over one store, as during an upgrade: `old` finishes what it has begun, and `new` has taken over.
+mod overlap {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(100);
+
+    fn ledger(gateway: &Gateway) -> Ledger {
+        let TestGateway::InProcess { ledger, .. } = &gateway.gateway else { panic!("in process") };
+        ledger.clone()
+    }
+
+    /// Lets a new process take over from an old one.
+    async fn take_over(old: &Gateway, backend: &Arc<MemoryBackend>) -> Gateway {
+        let old = ledger(old);
+        let handover = tokio::task::spawn_blocking(move || old.begin_handover()).await.expect("a handover");
+        let new = Gateway::start(backend);
+        ledger(&new).begin_overlap();
+        new.restore().await;
+        handover.finish();
+        new
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_process_serves_the_tasks_that_the_other_makes() {
+        let backend = Arc::new(MemoryBackend::default());
+        let (mut old, _) = Gateway::start_and_restore(&backend).await;
+        old.accept_key().await;
+        let mut new = take_over(&old, &backend).await;
+        new.accept_key().await;
+        for is_old in [true, false] {
+            let (maker, other) = if is_old { (&mut old, &mut new) } else { (&mut new, &mut old) };
+            let id = maker.submit().await;
+            let polled = other.poll(&id);
+            other.answer("/getTaskResult", READY).await;
+            assert_eq!(text(polled).await, "OK|TOKEN");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_submit_in_progress_is_served_once_the_old_process_has_its_answer() {
+        let backend = Arc::new(MemoryBackend::default());
+        let (mut old, _) = Gateway::start_and_restore(&backend).await;
+        old.accept_key().await;
+        // The id is given out before the upstream answers.
+        let submitted = old.get(SUBMIT);
+        let call = old.calls.recv().await.expect("a call");
+        let id = id_of(&text(submitted).await);
+        let mut new = take_over(&old, &backend).await;
+        assert_eq!(text(new.poll(&id)).await, "CAPCHA_NOT_READY");
+        assert!(call.reply(UpstreamReply::Response { status: 200, body: CREATED.into() }));
+        settle().await;
+        let polled = new.poll(&id);
+        new.answer("/getTaskResult", READY).await;
+        assert_eq!(text(polled).await, "OK|TOKEN");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_old_process_leaves_is_restored_at_its_end() {
+        let backend = Arc::new(MemoryBackend::default());
+        let (mut old, _) = Gateway::start_and_restore(&backend).await;
+        old.accept_key().await;
+        let mut new = take_over(&old, &backend).await;
+        let id = old.submit().await;
+        drop(old);
+        ledger(&new).end_overlap(LONGEST).await;
+        // From memory: an unknown task is not looked up any more.
+        assert_eq!(ledger(&new).stats().records, 1);
+        let polled = new.poll(&id);
+        new.answer("/getTaskResult", READY).await;
+        assert_eq!(text(polled).await, "OK|TOKEN");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_that_the_old_process_delivers_is_not_sent_again() {
+        let backend = Arc::new(MemoryBackend::default());
+        let (mut old, _) = Gateway::start_and_restore(&backend).await;
+        let id = old.submit_solved().await;
+        let reported = old.report("reportgood", &id);
+        let call = old.calls.recv().await.expect("a call");
+        // The new process restores a report that may not have been sent.
+        let mut new = take_over(&old, &backend).await;
+        assert_eq!(ledger(&new).queued_reports(), 1);
+        assert!(
+            call.reply(UpstreamReply::Response { status: 200, body: r#"{"errorId":0,"status":"success"}"#.into() })
+        );
+        assert_eq!(text(reported).await, "OK_REPORT_RECORDED");
+        settle().await;
+        drop(old);
+        ledger(&new).end_overlap(LONGEST).await;
+        new.send_queued_reports();
+        settle().await;
+        assert!(new.calls.try_recv().is_err(), "the report was delivered");
+        assert_eq!(text(new.report("reportbad", &id)).await, "ERROR_DUPLICATE_REPORT");
+    }
+
+    /// Whether a process saves its state, from which the next one continues.
+    async fn saves_its_state(gateway: &Gateway, backend: &MemoryBackend) -> bool {
+        let before = backend.count(Space::System);
+        let upkeep = tokio::spawn(ledger(gateway).run_upkeep());
+        tokio::time::sleep(LONGEST).await;
+        upkeep.abort();
+        backend.count(Space::System) > before
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_saves_its_state_until_another_has_taken_over() {
+        let backend = Arc::new(MemoryBackend::default());
+        let (gateway, _) = Gateway::start_and_restore(&backend).await;
+        let begin = async || {
+            let ledger = ledger(&gateway);
+            tokio::task::spawn_blocking(move || ledger.begin_handover()).await.expect("a handover")
+        };
+        // Two new processes could not start.
+        drop(begin().await);
+        drop(begin().await);
+        assert!(saves_its_state(&gateway, &backend).await);
+        let backend = Arc::new(MemoryBackend::default());
+        let (gateway, _) = Gateway::start_and_restore(&backend).await;
+        let old = ledger(&gateway);
+        tokio::task::spawn_blocking(move || old.begin_handover().finish()).await.expect("a handover");
+        assert!(!saves_its_state(&gateway, &backend).await, "the next ids belong to the new process");
+    }
 }

@@ -72,6 +72,20 @@ pub(super) enum Report {
     Recorded(Verdict),
 }
 
+impl Report {
+    pub(super) fn from_snapshot(snapshot: &ReportSnapshot) -> Self {
+        match snapshot {
+            ReportSnapshot::None => Self::None,
+            // The process ended before it learned the outcome.
+            ReportSnapshot::Sent | ReportSnapshot::OutcomeUnknown => Self::OutcomeUnknown,
+            ReportSnapshot::Good => Self::Recorded(Verdict::Good),
+            ReportSnapshot::Bad => Self::Recorded(Verdict::Bad),
+            ReportSnapshot::QueuedGood => Self::Queued(Verdict::Good),
+            ReportSnapshot::QueuedBad => Self::Queued(Verdict::Bad),
+        }
+    }
+}
+
 impl AcceptedAt {
     /// Returns the moment, or this one if it is later: the clock of an earlier process may have been ahead.
     pub(super) fn at_most(self, now: Moment) -> Self {
@@ -232,15 +246,7 @@ impl Facts {
             StateSnapshot::Solved(solved) => State::Settled(solved.into_outcome(method)),
             StateSnapshot::Failed(failure) => State::Settled(Outcome::Failed(failure.into_failure()?)),
         };
-        let report = match snapshot.report {
-            ReportSnapshot::None => Report::None,
-            // The process ended before it learned the outcome.
-            ReportSnapshot::Sent | ReportSnapshot::OutcomeUnknown => Report::OutcomeUnknown,
-            ReportSnapshot::Good => Report::Recorded(Verdict::Good),
-            ReportSnapshot::Bad => Report::Recorded(Verdict::Bad),
-            ReportSnapshot::QueuedGood => Report::Queued(Verdict::Good),
-            ReportSnapshot::QueuedBad => Report::Queued(Verdict::Bad),
-        };
+        let report = Report::from_snapshot(&snapshot.report);
         Ok(Self {
             account,
             method,

@@ -103,7 +103,7 @@ impl Drop for FlightGuard {
         let result = std::mem::replace(&mut self.result, Err(Failure::Unavailable));
         let Flights { table, clock, saver, .. } = &self.flights;
         if table.complete_flight(self.id, self.flight, result, clock.now()) {
-            saver.save_again(self.id);
+            saver.save_checkpoint(self.id);
         }
         self.flights.wake_prefetch();
     }

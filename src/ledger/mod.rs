@@ -11,6 +11,7 @@ mod poll_state;
 mod queue;
 mod record;
 mod saver;
+mod sharing;
 mod table;
 mod types;
 
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
 pub use self::saver::Persistence;
+pub use self::sharing::Handover;
 pub use self::table::Table;
 pub use self::types::{
     Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NextQueuedReport, NotOpened, Options, PollReply,
@@ -32,6 +34,7 @@ pub use self::types::{
 use self::flights::Flights;
 use self::ids::Ids;
 use self::saver::{Fetched, Saver};
+use self::sharing::Sharing;
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
@@ -45,8 +48,9 @@ pub struct Ledger {
     ids: Arc<Ids>,
     flights: Flights,
     saver: Saver,
-    /// Whether the store may hold tasks that the table lacks.
+    /// Whether tasks of earlier processes are still restored.
     is_restoring: Arc<AtomicBool>,
+    sharing: Arc<Sharing>,
     /// Wakes [`Ledger::run_reports`], because a report may be due earlier than it expects.
     report_wakeup: Arc<Notify>,
 }
@@ -58,9 +62,10 @@ impl Ledger {
         let table = Arc::new(Table::new(options));
         let is_restoring = Arc::new(AtomicBool::new(persistence.is_some()));
         let ids = Ids::new(persistence.as_ref().and_then(|persistence| persistence.ids));
-        let saver = Saver::new(Arc::clone(&table), clock, persistence);
+        let sharing = Arc::<Sharing>::default();
+        let saver = Saver::new(Arc::clone(&table), clock, Arc::clone(&sharing), persistence);
         let flights = Flights::new(Arc::clone(&table), clock, saver.clone(), follow_deadline);
-        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring, report_wakeup: Arc::default() }
+        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring, sharing, report_wakeup: Arc::default() }
     }
 
     /// Restores the tasks of an earlier process. Meanwhile, a poll of an unknown task looks it up in the store.
@@ -73,6 +78,41 @@ impl Ledger {
         self.flights.wake_prefetch();
         self.report_wakeup.notify_one();
         Ok(stats)
+    }
+
+    /// Whether the store may hold tasks that the table lacks.
+    fn may_lack_tasks(&self) -> bool {
+        self.is_restoring.load(Ordering::Acquire) || self.sharing.is_shared()
+    }
+
+    /// Prepares for a process that takes over from this one, which may then serve the tasks of that one. Blocks the
+    /// thread until the state of this process is saved.
+    pub fn begin_handover(&self) -> Handover {
+        Handover::begin(Arc::clone(&self.sharing))
+    }
+
+    /// Prepares for tasks of the process from which this one takes over.
+    pub fn begin_overlap(&self) {
+        self.sharing.begin();
+    }
+
+    /// Waits until the process from which this one took over has certainly ended, and restores what it has left: new
+    /// tasks, and reports that it has not delivered.
+    pub async fn end_overlap(&self, longest: Duration) {
+        /// Pause after a failure of the store.
+        const RETRY: Duration = Duration::from_secs(2);
+        tokio::time::sleep(longest).await;
+        self.sharing.end();
+        // Until then, polls look up the tasks that are left.
+        self.is_restoring.store(true, Ordering::Release);
+        while let Err(error) = self.saver.refresh_reports().await {
+            tracing::error!(kind = error.to_string(), "cannot restore what the process before has left");
+            tokio::time::sleep(RETRY).await;
+        }
+        while let Err(error) = self.restore().await {
+            tracing::error!(kind = error.to_string(), "cannot restore what the process before has left");
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Reserves a record for a task before its submit is sent, and issues its id.
@@ -167,7 +207,7 @@ impl Ledger {
     /// [`Ledger::poll`].
     pub fn try_answer(&self, account: &Account, id: LegacyId) -> Option<PollReply> {
         match self.table.try_answer(account, id, self.clock.now()) {
-            Some(PollReply::Answer(_, PollSource::Unknown)) if self.is_restoring.load(Ordering::Acquire) => None,
+            Some(PollReply::Answer(_, PollSource::Unknown)) if self.may_lack_tasks() => None,
             reply => reply,
         }
     }
@@ -183,7 +223,7 @@ impl Ledger {
     {
         let mut admit = self.table.admit(account, id, self.clock.now());
         let is_unknown = matches!(admit, Admit::Reply(PollReply::Answer(_, PollSource::Unknown)));
-        if is_unknown && self.is_restoring.load(Ordering::Acquire) {
+        if is_unknown && self.may_lack_tasks() {
             admit = match self.saver.fetch(id).await {
                 // Clients take "unknown" for final.
                 Fetched::Failed => Admit::Reply(PollReply::NOT_READY),
@@ -297,7 +337,7 @@ impl Ledger {
 
     /// Restores a task that an operation other than a poll needs, if the store may hold it and the table does not.
     pub async fn ensure_restored(&self, id: LegacyId) {
-        if self.is_restoring.load(Ordering::Acquire) && !self.table.contains(id) {
+        if self.may_lack_tasks() && !self.table.contains(id) {
             let _ = self.saver.fetch(id).await;
         }
     }
@@ -308,7 +348,9 @@ impl Ledger {
         const BEATS_PER_SAVE: u32 = 6;
         loop {
             for _ in 0..BEATS_PER_SAVE {
-                self.saver.beat(self.ids.sequence());
+                let right = self.sharing.state().lock_owned().await;
+                self.saver.beat(self.ids.sequence()).await;
+                drop(right);
                 tokio::time::sleep(BEAT).await;
             }
             self.saver.save_estimates();

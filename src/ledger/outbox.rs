@@ -50,6 +50,11 @@ impl Outbox {
         }
     }
 
+    /// Returns the tasks.
+    pub(super) fn ids(&self) -> Vec<LegacyId> {
+        self.0.lock().keys().map(|(_, id)| *id).collect()
+    }
+
     /// Returns the number of reports.
     pub(super) fn len(&self) -> usize {
         self.0.lock().len()

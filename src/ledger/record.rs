@@ -10,7 +10,7 @@ use super::poll_state::PollState;
 use super::types::{Admit, FlightTicket, Options, PollReply, PollResult, PollSource};
 use crate::domain::{Account, Failure, LegacyId, Moment, NativeId, Outcome, TaskRef, UpstreamId, Verdict};
 use crate::methods::{self, Method};
-use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
+use crate::store::snapshot::{ReportSnapshot, RestoreError, TaskSnapshot, UnixOrigin};
 
 /// One task.
 #[derive(Debug)]
@@ -369,6 +369,13 @@ impl Record {
     /// Whether a report waits to be sent.
     pub(super) fn has_queued_report(&self) -> bool {
         matches!(self.facts.report, Report::Queued(_))
+    }
+
+    /// Replaces a report that waits to be sent by what a later snapshot says of it.
+    pub(super) fn refresh_report(&mut self, snapshot: &ReportSnapshot) {
+        if self.has_queued_report() {
+            self.facts.report = Report::from_snapshot(snapshot);
+        }
     }
 
     /// Returns the report that waits to be sent. One that the upstream would no longer accept is given up.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::sharing::Sharing;
 use super::table::Table;
 use super::types::RestoreStats;
 use crate::clock::Clock;
@@ -12,7 +13,7 @@ use crate::methods;
 use crate::store::backend::{StoreError, Written};
 use crate::store::clock::{Heartbeat, SystemTimes};
 use crate::store::session::{IdSequence, Session};
-use crate::store::snapshot::{RestoreError, TaskSnapshot, UnixOrigin};
+use crate::store::snapshot::{RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
 use crate::store::{Store, Stored, settled};
 
 /// Longest time that a poll waits for the store: for its final answer to become durable, or for its task to be read. Beyond it, clients get an answer that a crash would lose,
@@ -45,7 +46,7 @@ pub(super) enum Fetched {
     Found,
     /// There is no such task.
     Missing,
-    /// The store cannot be read, so nothing is known.
+    /// Nothing is known: the store cannot be read, or another process is still submitting the task.
     Failed,
 }
 
@@ -54,12 +55,18 @@ pub(super) enum Fetched {
 pub(super) struct Saver {
     table: Arc<Table>,
     clock: Clock,
+    sharing: Arc<Sharing>,
     persistence: Option<Arc<Persistence>>,
 }
 
 impl Saver {
-    pub(super) fn new(table: Arc<Table>, clock: Clock, persistence: Option<Persistence>) -> Self {
-        Self { table, clock, persistence: persistence.map(Arc::new) }
+    pub(super) fn new(
+        table: Arc<Table>,
+        clock: Clock,
+        sharing: Arc<Sharing>,
+        persistence: Option<Persistence>,
+    ) -> Self {
+        Self { table, clock, sharing, persistence: persistence.map(Arc::new) }
     }
 
     /// Whether there is a store.
@@ -97,6 +104,13 @@ impl Saver {
         }
     }
 
+    /// Saves how often an open task was polled. Does not wait. Does nothing while another process may have settled the task.
+    pub(super) fn save_checkpoint(&self, id: LegacyId) {
+        if !self.sharing.is_shared() {
+            self.save_again(id);
+        }
+    }
+
     /// Saves the final answer of a flight, before anybody hears it. Gives up waiting after [`ANSWER_WAIT`].
     pub(super) async fn save_outcome(&self, id: LegacyId, outcome: &Outcome) {
         let Some(persistence) = &self.persistence else { return };
@@ -122,6 +136,7 @@ impl Saver {
         let loaded = tokio::time::timeout(ANSWER_WAIT, persistence.store.load_task(id)).await;
         let loaded = loaded.unwrap_or_else(|_| Err(StoreError::Unavailable("a read takes very long".to_owned())));
         match loaded {
+            Ok(Some(task)) if self.is_in_progress_elsewhere(&task) => Fetched::Failed,
             Ok(Some(task)) => match self.restore(persistence, task) {
                 Ok(()) | Err(RestoreError::Taken(_)) => Fetched::Found,
                 Err(RestoreError::Expired) => Fetched::Missing,
@@ -157,6 +172,9 @@ impl Saver {
         let scanned = persistence.store.scan_tasks(|tasks| {
             for Stored { value, has_current_key } in tasks {
                 let id = LegacyId(value.legacy_id);
+                if self.is_in_progress_elsewhere(&value) {
+                    continue;
+                }
                 match self.restore(persistence, value) {
                     Ok(()) | Err(RestoreError::Taken(_)) => {
                         stats.restored += 1;
@@ -179,6 +197,25 @@ impl Saver {
         Ok(stats)
     }
 
+    /// Whether another process is about to learn the native id of a task. This one would keep it without.
+    fn is_in_progress_elsewhere(&self, task: &TaskSnapshot) -> bool {
+        self.sharing.is_shared() && task.state == StateSnapshot::Unbound
+    }
+
+    /// Reads again what became of the reports that wait to be sent, because another process may have sent them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn refresh_reports(&self) -> Result<(), StoreError> {
+        let Some(persistence) = &self.persistence else { return Ok(()) };
+        for id in self.table.queued_report_ids() {
+            if let Some(task) = persistence.store.load_task(id).await? {
+                self.table.refresh_report(id, &task);
+            }
+        }
+        Ok(())
+    }
+
     async fn seal_again(&self, ids: &[LegacyId]) -> Result<(), StoreError> {
         for some in ids.chunks(RESEALED_AT_ONCE) {
             let written: Vec<Written> = some.iter().filter_map(|id| self.queue(*id)).collect();
@@ -194,13 +231,15 @@ impl Saver {
     }
 
     /// Saves the time of the store and the ids issued so far, and lets the store remove what has expired.
-    pub(super) fn beat(&self, ids: Option<IdSequence>) {
+    /// Returns when that has become durable or has failed.
+    pub(super) async fn beat(&self, ids: Option<IdSequence>) {
         let Some(persistence) = &self.persistence else { return };
         let Persistence { store, origin, .. } = &**persistence;
         let store_unix_ms = origin.to_unix_ms(self.clock.now());
         if let Some(ids) = ids {
             let heartbeat = Heartbeat { store_unix_ms, system: SystemTimes::now() };
-            drop(store.save_session(&Session { heartbeat, ids }));
+            // The backend counts and logs its failures.
+            drop(tokio::time::timeout(SAVE_WAIT, settled(store.save_session(&Session { heartbeat, ids }))).await);
         }
         store.expire(store_unix_ms);
     }

@@ -343,6 +343,18 @@ impl Table {
         }
     }
 
+    /// Returns the tasks with a report that waits to be sent again.
+    pub fn queued_report_ids(&self) -> Vec<LegacyId> {
+        self.outbox.ids()
+    }
+
+    /// Replaces a report that waits to be sent again by what a later snapshot of its task says.
+    pub fn refresh_report(&self, id: LegacyId, snapshot: &TaskSnapshot) {
+        if let Some(mut record) = self.records.get_mut(&id) {
+            record.refresh_report(&snapshot.report);
+        }
+    }
+
     /// Returns the number of reports that wait to be sent again.
     pub fn queued_reports(&self) -> usize {
         self.outbox.len()

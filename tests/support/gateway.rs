@@ -1,5 +1,7 @@
 //! The gateway that a transcript is played against: in process with virtual time, or the capgate process.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use capgate::http::{Inbound, Verb};
 use capgate::ledger::{Ledger, Persistence};
 use capgate::methods;
 use capgate::store::Store;
+use capgate::store::session::IdSequence;
 use capgate::store::snapshot::UnixOrigin;
 use capgate::telemetry::metrics::MetricsRegistry;
 use tokio::sync::mpsc;
@@ -45,7 +48,9 @@ impl TestGateway {
         let clock = Clock::start();
         let persistence = store.map(|store| {
             let origin = UnixOrigin::new(clock.now(), UNIX_MS + clock.now().0);
-            Persistence { store, methods: methods::Table::default(), origin, ids: None }
+            // Of each process its own, as if the others had used theirs up.
+            let ids = Some(IdSequence { offset: RandomState::new().hash_one(0), block: 0 });
+            Persistence { store, methods: methods::Table::default(), origin, ids }
         });
         let ledger = Ledger::new(config.ledger_options(), clock, config.follow_deadline(), persistence.clone());
         let gateway = Gateway::new(
