@@ -38,5 +38,6 @@ pub mod store;
 pub mod storm;
 pub mod telemetry;
 pub mod translate;
+pub mod upgrade;
 pub mod upstream;
 pub mod wiring;

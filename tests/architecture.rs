@@ -8,7 +8,7 @@ use crate::support::sources::{ImportGraph, Source, sources};
 
 /// The parts of the program, and which parts each may import. [`COMPOSITION_ROOT`] may import any.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["config", "native", "process", "server", "storm", "translate", "wiring"]),
+    ("cli", &["config", "native", "process", "server", "storm", "translate", "upgrade", "wiring"]),
     ("methods", &[]),
     ("domain", &["methods"]),
     ("http", &[]),
@@ -32,6 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("apps", &["domain", "gateway", "http", "ledger", "legacy", "memory", "sandbox", "server", "telemetry"]),
     ("storm", &["domain", "legacy", "process", "sandbox", "upstream"]),
     ("translate", &["domain", "http", "legacy", "methods", "native"]),
+    ("upgrade", &[]),
     (
         "config",
         &[

@@ -10,6 +10,7 @@ use capgate::memory::MemoryCharge;
 use capgate::server::connections::Connections;
 use capgate::server::handler::{Handler, Rejection, Response};
 use capgate::server::lifecycle::{Audience, Server};
+use capgate::server::sockets::ListeningSockets;
 use capgate::telemetry::log::Log;
 use capgate::telemetry::metrics::MetricsRegistry;
 use capgate::wiring;
@@ -61,9 +62,9 @@ fn server() {
         return;
     }
     let config = Config::load(None, std::env::vars()).expect("a valid configuration");
-    let served = wiring::serve(&config, async |config: &Config, registry: &MetricsRegistry, _log: &Log| {
+    let build = async |config: &Config, registry: &MetricsRegistry, _log: &Log| {
         let connections = Connections::register(config.connection_limits(), registry);
-        let mut server = Server::new(config.server_options(), connections);
+        let mut server = Server::new(config.server_options(), connections, ListeningSockets::default());
         let http = config.http_address().expect("an address");
         server.listen("http", http, None, Arc::new(PanickingApp), Audience::Public)?;
         let admin = AdminApp::new(registry.clone(), server.readiness(), || None);
@@ -73,11 +74,11 @@ fn server() {
             address,
             None,
             admin,
-            Audience::Private { connections_max: 8, idle_timeout: Duration::from_secs(10) },
+            Audience::Private { connections_max: 8, idle_timeout: Duration::from_secs(10), is_passed_on: false },
         )?;
-        Ok(server)
-    });
-    served.expect("served");
+        Ok((server, ()))
+    };
+    wiring::serve(&config, build, |_, ()| Ok(std::future::pending())).expect("served");
 }
 
 async fn start(per_minute_max: &str) -> Process {

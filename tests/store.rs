@@ -16,7 +16,7 @@ use capgate::store::{Store, secret_key, settled};
 use capgate::telemetry::metrics::MetricsRegistry;
 
 fn open(path: &Path, key_file: Option<&Path>) -> Result<Opened, String> {
-    Folder::open(path, key_file, StoreMetrics::register(&MetricsRegistry::new()))
+    Folder::open(path, key_file, None, StoreMetrics::register(&MetricsRegistry::new()))
 }
 
 fn place(space: Space, key: u64) -> Place {

@@ -12,6 +12,7 @@ mod requests;
 mod store;
 mod tls;
 mod transcripts;
+mod upgrade;
 mod upstream;
 
 /// Environment variables, as [`Process::start`](crate::support::process::Process::start) takes them.

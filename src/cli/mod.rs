@@ -2,6 +2,7 @@
 
 mod config_file;
 mod output;
+mod run;
 mod storm;
 mod translate;
 
@@ -30,14 +31,16 @@ impl fmt::Debug for Arguments {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, or stopped by SIGTERM or SIGINT; 1 could not serve, or the storm failed; 2 invalid arguments, \
+Exit codes: 0 success, or stopped by SIGTERM or SIGINT; 1 could not serve, or the upgrade or storm failed; 2 invalid arguments, \
 or a refused target; 70 too many panics; 78 invalid configuration.
 Every configuration key can be set in the environment as CAPGATE_<SECTION>_<KEY>.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the gateway.
-    Run(ConfigFile),
+    Run(run::Run),
+    /// Replace the running gateway by its program as it is now, without a failed request.
+    Upgrade(ConfigFile),
     /// Check the configuration and exit.
     Check(ConfigFile),
     /// Run the sandbox alone: a stand-in for the native API.
@@ -53,7 +56,8 @@ impl Arguments {
     pub fn run(self, environment: impl Iterator<Item = (String, String)>) -> ExitCode {
         hide_panic_messages();
         match self.command {
-            Command::Run(file) => file.with_config(environment, |config| exit_code(wiring::run(config))),
+            Command::Run(command) => command.run(environment),
+            Command::Upgrade(file) => file.with_config(environment, run::request_upgrade),
             Command::Check(file) => file.with_config(environment, |_| {
                 print_message("the configuration is valid");
                 ExitCode::SUCCESS

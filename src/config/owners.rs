@@ -44,6 +44,12 @@ impl Config {
         self.sections.sandbox.listen.0
     }
 
+    /// Returns the path of the control socket; `None` without a store.
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        let in_store = || Some(self.store_paths()?.0.join("capgate.sock"));
+        non_empty(&self.sections.server.control_socket).map(PathBuf::from).or_else(in_store)
+    }
+
     /// Returns the options of the server.
     pub fn server_options(&self) -> server::options::Options {
         let (limits, server) = (&self.sections.limits, &self.sections.server);

@@ -72,6 +72,7 @@ section! {
         panics_per_minute_max: Ranged<0, 10_000> = Ranged(60),
         trusted_proxies: Vec<IpNet> = Vec::new(),
         proxy_protocol: bool = false,
+        control_socket: String = String::new(),
     }
 }
 

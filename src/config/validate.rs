@@ -56,6 +56,10 @@ pub(super) fn validate(sections: &Sections) -> Result<(), ConfigError> {
             "ledger.unbound_ttl_ms must be above upstream.submit_timeout_ms, or a late answer to a submit is lost",
         ),
         (
+            server.control_socket.is_empty() || !store.path.0.is_empty(),
+            "server.control_socket needs store.path, or an upgrade would lose the tasks in memory",
+        ),
+        (
             store.key_file.0.is_empty() || !store.path.0.is_empty(),
             "store.key_file needs store.path, or tasks are kept in memory and nothing is encrypted",
         ),

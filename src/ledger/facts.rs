@@ -73,7 +73,7 @@ pub(super) enum Report {
 }
 
 impl Report {
-    pub(super) fn from_snapshot(snapshot: &ReportSnapshot) -> Self {
+    pub(super) fn from_snapshot(snapshot: ReportSnapshot) -> Self {
         match snapshot {
             ReportSnapshot::None => Self::None,
             // The process ended before it learned the outcome.
@@ -246,7 +246,7 @@ impl Facts {
             StateSnapshot::Solved(solved) => State::Settled(solved.into_outcome(method)),
             StateSnapshot::Failed(failure) => State::Settled(Outcome::Failed(failure.into_failure()?)),
         };
-        let report = Report::from_snapshot(&snapshot.report);
+        let report = Report::from_snapshot(snapshot.report);
         Ok(Self {
             account,
             method,

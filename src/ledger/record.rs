@@ -372,7 +372,7 @@ impl Record {
     }
 
     /// Replaces a report that waits to be sent by what a later snapshot says of it.
-    pub(super) fn refresh_report(&mut self, snapshot: &ReportSnapshot) {
+    pub(super) fn refresh_report(&mut self, snapshot: ReportSnapshot) {
         if self.has_queued_report() {
             self.facts.report = Report::from_snapshot(snapshot);
         }

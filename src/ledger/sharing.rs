@@ -48,10 +48,10 @@ pub struct Handover {
 impl Handover {
     /// Waits until the state of the process is saved, and keeps it so. Blocks the thread.
     pub(super) fn begin(sharing: Arc<Sharing>) -> Self {
-        let _state = sharing.state().blocking_lock_owned();
+        let state = sharing.state().blocking_lock_owned();
         // From here on the new process may make tasks.
         sharing.begin();
-        Self { sharing, _state }
+        Self { sharing, _state: state }
     }
 
     /// Ends the upgrade: the new process has taken over, and this one never saves its state again.

@@ -351,7 +351,7 @@ impl Table {
     /// Replaces a report that waits to be sent again by what a later snapshot of its task says.
     pub fn refresh_report(&self, id: LegacyId, snapshot: &TaskSnapshot) {
         if let Some(mut record) = self.records.get_mut(&id) {
-            record.refresh_report(&snapshot.report);
+            record.refresh_report(snapshot.report);
         }
     }
 

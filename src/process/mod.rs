@@ -3,6 +3,7 @@
 
 pub mod core_dumps;
 pub mod panics;
+pub mod supervisor;
 
 use std::io;
 

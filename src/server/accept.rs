@@ -13,7 +13,6 @@ use bytes::BufMut;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
-use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout, timeout_at};
@@ -24,7 +23,7 @@ use super::eviction::EvictionQueue;
 use super::handler::Handler;
 use super::listener::Listener;
 use super::proxy_protocol::{self, ProxyHeaderError};
-use super::shutdown::shutdown_requested;
+use super::shutdown::{Shutdown, shutdown_requested};
 use super::tls_memory;
 
 /// Pause after a first failure of `accept` for lack of resources. Doubles up to [`BACK_OFF_MAX`] while they are missing, so
@@ -52,14 +51,14 @@ pub(super) struct AcceptLoop<H> {
 }
 
 impl<H: Handler> AcceptLoop<H> {
-    /// Accepts connections until the process shuts down, and serves each in a task of its own. Connections go on
-    /// after that.
-    pub(super) async fn run(self: &Arc<Self>, socket: &TcpListener, shutdown: &ShutdownWatch) {
+    /// Accepts connections until `stop`, and serves each in a task of its own. Connections go on after that, until
+    /// `shutdown`.
+    pub(super) async fn run(self: &Arc<Self>, socket: &TcpListener, stop: &Shutdown, shutdown: &Shutdown) {
         let mut back_off = BACK_OFF_MIN;
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = shutdown_requested(shutdown) => return,
+                _ = shutdown_requested(stop) => return,
                 accepted = socket.accept() => accepted,
             };
             match accepted {
@@ -80,7 +79,7 @@ impl<H: Handler> AcceptLoop<H> {
     }
 
     /// Serves a connection, or closes it at once if a limit is reached.
-    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, shutdown: &Shutdown) {
         let mut guard = match self.connections.admit(peer) {
             Ok(guard) => guard,
             Err(refusal) => return self.connections.count_refusal(refusal),

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, Stream};
-use pingora::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +15,7 @@ use super::connections::ConnectionGuard;
 use super::frame_meter::MeteredStream;
 use super::handler::{Handler, RefusalReason, RefusedRequest};
 use super::request::forwarded;
-use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
+use super::shutdown::{SHUTDOWN_GRACE, Shutdown, shutdown_requested};
 use crate::http::Version;
 
 /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
@@ -54,12 +53,7 @@ fn options() -> H2Options {
 }
 
 /// Serves one connection until its client leaves, it is idle for too long, or the process shuts down.
-pub(super) async fn serve<H: Handler>(
-    app: &Arc<App<H>>,
-    stream: Stream,
-    guard: &ConnectionGuard,
-    shutdown: &ShutdownWatch,
-) {
+pub(super) async fn serve<H: Handler>(app: &Arc<App<H>>, stream: Stream, guard: &ConnectionGuard, shutdown: &Shutdown) {
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
@@ -84,7 +78,7 @@ pub(super) async fn serve<H: Handler>(
         let idle_timeout = if is_shutting_down { SHUTDOWN_GRACE } else { app.options.idle_timeout };
         tokio::select! {
             biased;
-            () = shutdown_requested(shutdown), if !is_shutting_down => {
+            _ = shutdown_requested(shutdown), if !is_shutting_down => {
                 connection.graceful_shutdown();
                 is_shutting_down = true;
             }

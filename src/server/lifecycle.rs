@@ -1,10 +1,11 @@
 //! Binds, starts and drains all listeners.
 //!
-//! Sockets are bound here, before anything else starts: the bound address is known (port 0 included), a taken address is an
-//! error at once, and a later upgrade can pass the sockets on.
+//! Sockets are bound before anything is served: the bound address is known (port 0 included), a taken address is an error
+//! at once, and a process that cannot start has accepted no connection.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,9 +21,12 @@ use super::eviction::EvictionQueue;
 use super::handler::Handler;
 use super::listener::Listener;
 use super::options::{ConnectionLimits, Options};
+use super::shutdown::SHUTDOWN_GRACE;
+use super::sockets::ListeningSockets;
 use crate::memory::{MemoryBudget, MemoryLimits};
 use crate::process::ShutdownSignals;
 use crate::process::panics::keep_running;
+use crate::process::supervisor;
 use crate::telemetry::metrics::MetricsRegistry;
 
 /// Why the process cannot serve.
@@ -49,21 +53,40 @@ pub enum Audience {
         connections_max: usize,
         /// Longest time without a request, and for a request's header.
         idle_timeout: Duration,
+        /// Whether a process that takes over from this one gets the socket.
+        is_passed_on: bool,
     },
 }
+
+/// Why a process stops serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// A signal asks for it.
+    Signal,
+    /// Another process has taken over the listeners.
+    Superseded,
+}
+
+/// The accept loop of a listener, which has not started.
+type Accepting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All listeners of the process.
 pub struct Server {
     options: Options,
     /// Shared by all public listeners.
     memory: Arc<MemoryBudget>,
-    /// Stops the public listeners.
-    shutdown: watch::Sender<bool>,
+    sockets: ListeningSockets,
+    /// Stops the public listeners and their connections.
+    shutdown: watch::Sender<Option<Duration>>,
+    /// Stops private listeners that are passed on.
+    superseded: watch::Sender<Option<Duration>>,
     /// Never sent: stops nothing.
-    no_shutdown: watch::Sender<bool>,
+    no_shutdown: watch::Sender<Option<Duration>>,
     ready: Arc<AtomicBool>,
     /// Connections of the public listeners.
     connections: Arc<Connections>,
+    /// The accept loops of all listeners, with whether they are public, until they start.
+    prepared: Vec<(bool, Accepting)>,
     /// The accept loops of the public listeners.
     accepting: Vec<JoinHandle<()>>,
 }
@@ -78,15 +101,19 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Creates a server without listeners. `connections` counts those of the public listeners.
-    pub fn new(options: Options, connections: Arc<Connections>) -> Self {
+    /// Creates a server without listeners. `connections` counts those of the public listeners, and `sockets` are those
+    /// that the process inherits.
+    pub fn new(options: Options, connections: Arc<Connections>, sockets: ListeningSockets) -> Self {
         Self {
             memory: MemoryBudget::new(options.memory_limits()),
             options,
-            shutdown: watch::Sender::new(false),
-            no_shutdown: watch::Sender::new(false),
+            sockets,
+            shutdown: watch::Sender::new(None),
+            superseded: watch::Sender::new(None),
+            no_shutdown: watch::Sender::new(None),
             ready: Arc::new(AtomicBool::new(true)),
             connections,
+            prepared: Vec::new(),
             accepting: Vec::new(),
         }
     }
@@ -106,8 +133,8 @@ impl Server {
         Arc::clone(&self.ready)
     }
 
-    /// Binds an address and serves it in its own task. Returns the bound address. Must be called in a tokio
-    /// runtime.
+    /// Prepares a listener, which serves once the server starts: inherits its socket, or binds one. Returns the bound
+    /// address. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -119,22 +146,28 @@ impl Server {
         handler: Arc<H>,
         audience: Audience,
     ) -> Result<SocketAddr, ServeError> {
-        let socket =
-            bind(address).map_err(|error| ServeError(format!("cannot listen on {address} for {name}: {error}")))?;
+        let is_passed_on = !matches!(audience, Audience::Private { is_passed_on: false, .. });
+        let socket = if is_passed_on { self.sockets.open(name, address) } else { TcpListener::bind(address) };
+        let socket = socket
+            .and_then(to_tokio)
+            .map_err(|error| ServeError(format!("cannot listen on {address} for {name}: {error}")))?;
         let bound = socket.local_addr().map_err(|error| ServeError(error.to_string()))?;
         let mut options = self.options.clone();
-        let (connections, evictions, memory, shutdown) = match audience {
+        let (connections, evictions, memory, stop, shutdown) = match audience {
             Audience::Public => {
-                (Arc::clone(&self.connections), None, Arc::clone(&self.memory), self.shutdown.subscribe())
+                let shutdown = self.shutdown.subscribe();
+                (Arc::clone(&self.connections), None, Arc::clone(&self.memory), shutdown.clone(), shutdown)
             }
             // Counted apart, or the drain would wait for them.
-            Audience::Private { connections_max, idle_timeout } => {
+            Audience::Private { connections_max, idle_timeout, is_passed_on } => {
+                let stop = if is_passed_on { &self.superseded } else { &self.no_shutdown };
                 options.idle_timeout = idle_timeout;
                 options.header_timeout = options.header_timeout.min(idle_timeout);
                 (
                     Connections::new(ConnectionLimits::private(usize::MAX)),
                     Some(EvictionQueue::new(connections_max)),
                     MemoryBudget::new(MemoryLimits { address_max: usize::MAX, ..options.memory_limits() }),
+                    stop.subscribe(),
                     self.no_shutdown.subscribe(),
                 )
             }
@@ -147,29 +180,58 @@ impl Server {
             evictions,
             listener: Arc::new(Listener::new(App::new(handler, options, memory))),
         });
-        #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]
-        let accepting = tokio::spawn(async move {
-            keep_running("accept loop", || accept_loop.run(&socket, &shutdown)).await;
+        let accepting = Box::pin(async move {
+            keep_running("accept loop", || accept_loop.run(&socket, &stop, &shutdown)).await;
         });
-        if audience == Audience::Public {
-            self.accepting.push(accepting);
-        }
+        self.prepared.push((audience == Audience::Public, accepting));
         tracing::info!(listener = name, address = bound.to_string(), "listening");
         Ok(bound)
     }
 
-    /// Waits for SIGTERM or SIGINT, then closes the listeners and drains their connections for at most the drain time.
-    ///
-    /// # Errors
-    /// If a signal handler cannot be installed.
-    pub async fn run_until_shutdown(&mut self) -> Result<(), ServeError> {
-        let mut signals = ShutdownSignals::install().map_err(ServeError)?;
-        signals.recv().await;
+    /// Returns the sockets of the listeners that a process gets which takes over from this one.
+    pub fn sockets(&self) -> ListeningSockets {
+        self.sockets.clone()
+    }
+
+    /// Returns the longest time for which a process goes on after another one has taken over.
+    pub fn superseded_max(&self) -> Duration {
+        self.options.idle_timeout.saturating_add(self.options.drain_timeout)
+    }
+
+    /// Starts to serve all listeners.
+    pub fn start(&mut self) {
+        self.sockets.close_unused();
+        for (is_public, accepting) in self.prepared.drain(..) {
+            #[expect(clippy::disallowed_methods, reason = "a listener lives until shutdown, which awaits it")]
+            let accepting = tokio::spawn(accepting);
+            if is_public {
+                self.accepting.push(accepting);
+            }
+        }
+    }
+
+    /// Waits for a signal that ends the process, or until another process has taken over, which `superseded` awaits. Then closes
+    /// the listeners and drains their connections. After a signal, that takes at most the drain time. A process that
+    /// was superseded leaves idle connections open as long as before, so that no client's next request meets a connection
+    /// that was just closed.
+    pub async fn run_until_shutdown(&mut self, signals: &mut ShutdownSignals, superseded: impl Future<Output = ()>) {
+        let ending = tokio::select! {
+            () = signals.recv() => Ending::Signal,
+            () = superseded => Ending::Superseded,
+        };
+        let (grace, drain_timeout) = match ending {
+            Ending::Signal => (SHUTDOWN_GRACE, self.options.drain_timeout),
+            Ending::Superseded => (self.options.idle_timeout, self.superseded_max()),
+        };
         tracing::info!(connections = self.connections.open() as u64, "draining");
         self.ready.store(false, Ordering::Relaxed);
-        self.shutdown.send_replace(true);
+        self.sockets.close();
+        match ending {
+            Ending::Signal => supervisor::report_stopping(),
+            Ending::Superseded => drop(self.superseded.send_replace(Some(grace))),
+        }
+        self.shutdown.send_replace(Some(grace));
         let connections = Arc::clone(&self.connections);
-        let drain_timeout = self.options.drain_timeout;
         tokio::select! {
             () = self.drain() => tracing::info!("drained"),
             () = tokio::time::sleep(drain_timeout) => {
@@ -179,7 +241,6 @@ impl Server {
             // A second signal asks to exit at once.
             () = signals.recv() => tracing::warn!("second signal: not drained"),
         }
-        Ok(())
     }
 
     /// Returns once the listeners are closed and no connection is open.
@@ -195,9 +256,8 @@ impl Server {
     }
 }
 
-/// Binds a socket, with `SO_REUSEADDR` and a backlog of 4096 (Rust 1.95).
-fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    let socket = TcpListener::bind(address)?;
+/// Prepares a listening socket for the runtime.
+fn to_tokio(socket: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
     socket.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(socket)
 }

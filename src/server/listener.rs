@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pingora::protocols::{ALPN, Stream};
-use pingora::server::ShutdownWatch;
 
 use super::app::App;
 use super::connections::ConnectionGuard;
 use super::handler::Handler;
 use super::http1::{self, Next};
 use super::http2;
+use super::shutdown::Shutdown;
 
 /// Serves the connections of one listener.
 pub(super) struct Listener<H>(pub(super) Arc<App<H>>);
@@ -21,7 +21,7 @@ impl<H: Handler> Listener<H> {
     }
 
     /// Serves a connection until it is closed.
-    pub(super) async fn serve(&self, stream: Stream, guard: &ConnectionGuard, shutdown: &ShutdownWatch) {
+    pub(super) async fn serve(&self, stream: Stream, guard: &ConnectionGuard, shutdown: &Shutdown) {
         // Over TLS, ALPN decides; on plain TCP, HTTP/2 is recognized by its preface.
         let is_http2 = stream.get_ssl_digest().is_some() && matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let http2_stream = if is_http2 { Some(stream) } else { self.serve_http1(stream, guard, shutdown).await };
@@ -31,12 +31,7 @@ impl<H: Handler> Listener<H> {
     }
 
     /// Serves HTTP/1 requests. Returns the connection if it turns out to speak HTTP/2.
-    async fn serve_http1(
-        &self,
-        mut stream: Stream,
-        guard: &ConnectionGuard,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    async fn serve_http1(&self, mut stream: Stream, guard: &ConnectionGuard, shutdown: &Shutdown) -> Option<Stream> {
         let options = &self.0.options;
         let mut buffer = BytesMut::new();
         let mut charge = guard.client().memory_account(&self.0.memory);

@@ -23,6 +23,7 @@ mod proxy_protocol;
 mod request;
 mod session;
 mod shutdown;
+pub mod sockets;
 pub mod tls;
 mod tls_memory;
 pub mod trusted_proxies;

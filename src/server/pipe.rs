@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pingora::protocols::{IO, Stream};
@@ -17,13 +18,14 @@ use super::http2;
 use super::listener::Listener;
 use super::options::{ConnectionLimits, Options};
 use super::request::{has_header_end, without_empty_lines};
+use super::shutdown::SHUTDOWN_GRACE;
 use crate::memory::MemoryBudget;
 
 /// A server without listeners.
 pub struct PipeServer<H> {
     listener: Listener<H>,
     connections: Arc<Connections>,
-    shutdown: watch::Sender<bool>,
+    shutdown: watch::Sender<Option<Duration>>,
 }
 
 /// The code that serves a connection.
@@ -50,7 +52,7 @@ impl<H: Handler> PipeServer<H> {
         Self {
             listener: Listener::new(App::new(Arc::new(handler), options, memory)),
             connections: Connections::new(ConnectionLimits::private(usize::MAX)),
-            shutdown: watch::Sender::new(false),
+            shutdown: watch::Sender::new(None),
         }
     }
 
@@ -84,7 +86,7 @@ impl<H: Handler> PipeServer<H> {
 
     /// Asks all connections to close, as a process does that shuts down.
     pub fn shut_down(&self) {
-        self.shutdown.send_replace(true);
+        self.shutdown.send_replace(Some(SHUTDOWN_GRACE));
     }
 
     /// Returns the bytes charged for the requests in progress.

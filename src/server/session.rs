@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::app::App;
@@ -20,7 +19,7 @@ use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Rejection, Response};
 use super::http1::FREE_RESPONSE_BYTES;
 use super::request::{RawHeader, forwarded, is_acceptable, to_inbound, to_version};
-use super::shutdown::with_shutdown_grace;
+use super::shutdown::{Shutdown, with_shutdown_grace};
 use crate::http::{Inbound, Step, Verb, Version};
 use crate::memory::MemoryCharge;
 
@@ -44,7 +43,7 @@ impl<H: Handler> App<H> {
         buffer: BytesMut,
         charge: &mut MemoryCharge,
         connection: &ConnectionGuard,
-        shutdown: &ShutdownWatch,
+        shutdown: &Shutdown,
     ) -> Option<(Stream, BytesMut)> {
         let header = RawHeader::of(&buffer);
         let mut check = ChunkCheck::default();
@@ -77,7 +76,7 @@ impl<H: Handler> App<H> {
         mut session: ServerSession,
         mut charge: MemoryCharge,
         client: Client,
-        shutdown: &ShutdownWatch,
+        shutdown: &Shutdown,
     ) {
         if !self.read_header(&mut session, &client, shutdown).await {
             return;
@@ -93,7 +92,7 @@ impl<H: Handler> App<H> {
         mut session: ServerSession,
         charge: &mut MemoryCharge,
         client: &Client,
-        shutdown: &ShutdownWatch,
+        shutdown: &Shutdown,
     ) -> Option<ServerSession> {
         let started = now();
         self.configure(&mut session, shutdown);
@@ -112,7 +111,7 @@ impl<H: Handler> App<H> {
     }
 
     /// Reads a complete header. Returns `false` if there is none to serve and the connection has to be closed.
-    async fn read_header(&self, session: &mut ServerSession, client: &Client, shutdown: &ShutdownWatch) -> bool {
+    async fn read_header(&self, session: &mut ServerSession, client: &Client, shutdown: &Shutdown) -> bool {
         session.set_write_timeout(Some(self.options.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         let reading = timeout(self.options.header_timeout, session.read_request());
@@ -150,12 +149,12 @@ impl<H: Handler> App<H> {
     }
 
     /// Sets keep-alive and pipelining, which Pingora leaves to the application for each request.
-    fn configure(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) {
+    fn configure(&self, session: &mut ServerSession, shutdown: &Shutdown) {
         // `Some` means that the client wants keep-alive; the timeout is infinite unless it is set. Pingora prefers
         // `keep-alive` to `close` if a client sends both.
         if session.get_keepalive().is_some() {
             let idle_secs = self.options.idle_timeout.as_secs().max(1);
-            let is_last = *shutdown.borrow() || asks_to_close(session);
+            let is_last = shutdown.borrow().is_some() || asks_to_close(session);
             session.set_keepalive(if is_last { None } else { Some(idle_secs) });
         }
         session.set_pipelining_enabled(true);

@@ -22,6 +22,7 @@ const LOCK_NAME: &str = "capgate.lock";
 pub struct Folder {
     path: PathBuf,
     identity: Identity,
+    lock: File,
 }
 
 /// What is opened.
@@ -37,14 +38,23 @@ pub struct Opened {
 
 impl Folder {
     /// Opens a store, or creates it if there is none. `key_file` is the file with the key; `None` for a file in the
-    /// folder, which is created if it is missing.
+    /// folder, which is created if it is missing. `inherited_lock` is the lock of a process from which this one takes over.
     ///
     /// # Errors
     /// What is wrong, with the path.
-    pub fn open(path: &Path, key_file: Option<&Path>, metrics: StoreMetrics) -> Result<Opened, String> {
+    pub fn open(
+        path: &Path,
+        key_file: Option<&Path>,
+        inherited_lock: Option<File>,
+        metrics: StoreMetrics,
+    ) -> Result<Opened, String> {
         let explain = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| explain(&error))?;
-        let lock = lock(path)?;
+        let lock = match inherited_lock {
+            Some(lock) => lock,
+            None => lock(path)?,
+        };
+        let passed_on_lock = lock.try_clone().map_err(|error| explain(&error))?;
         let (finished, unfinished) =
             (Identity::read(path, identity::FILE_NAME)?, path.join(identity::UNFINISHED_NAME).exists());
         let has_database = path.join(sqlite::FILE_NAME).exists();
@@ -69,7 +79,7 @@ impl Folder {
             None => create(path, key_file)?,
         };
         let backend = SqliteBackend::open(path, &identity.id, lock, metrics).map_err(|error| explain(&error))?;
-        let mut folder = Self { path: path.to_owned(), identity };
+        let mut folder = Self { path: path.to_owned(), identity, lock: passed_on_lock };
         let current = cipher.current_key_id();
         if !folder.identity.key_ids.contains(&current) {
             // Before the first value is sealed with the new key.
@@ -77,6 +87,15 @@ impl Folder {
             folder.write_identity()?;
         }
         Ok(Opened { folder, backend, cipher })
+    }
+
+    /// Returns a duplicate of the lock, for a process that takes over from this one. The folder stays locked until both
+    /// have ended.
+    ///
+    /// # Errors
+    /// If the process has no file left.
+    pub fn duplicate_lock(&self) -> std::io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// Returns the random number of the store, of which two stores never have the same.

@@ -152,7 +152,7 @@ async fn a_start_answers_before_all_tasks_are_restored() {
     };
     {
         let metrics = StoreMetrics::register(&MetricsRegistry::new());
-        let Opened { backend, cipher, .. } = Folder::open(&path, None, metrics).expect("created");
+        let Opened { backend, cipher, .. } = Folder::open(&path, None, None, metrics).expect("created");
         let store = Store::new(Arc::new(backend), cipher);
         for chunk in (0..tasks).collect::<Vec<u64>>().chunks(10_000) {
             let written: Vec<_> = chunk.iter().map(|number| store.save_task(&task(*number))).collect();

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use pingora::protocols::Stream;
-use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
@@ -29,7 +28,7 @@ use super::clock::now;
 use super::connections::ConnectionGuard;
 use super::handler::{AccessRecord, Handler, RefusalReason, RefusedRequest, Response};
 use super::request::HEADER_BYTES_MAX;
-use super::shutdown::{SHUTDOWN_GRACE, shutdown_requested};
+use super::shutdown::{Shutdown, shutdown_requested};
 use crate::http::{Inbound, Step, Version};
 use crate::memory::MemoryCharge;
 
@@ -62,7 +61,7 @@ pub(super) async fn serve<H: Handler>(
     buffer: &mut BytesMut,
     charge: &mut MemoryCharge,
     connection: &ConnectionGuard,
-    shutdown: &ShutdownWatch,
+    shutdown: &Shutdown,
     request_timeout: Duration,
     is_new: bool,
 ) -> Next {
@@ -94,12 +93,12 @@ pub(super) async fn serve<H: Handler>(
                         return Poll::Ready(WaitEvent::Read(result));
                     }
                     requests_in_a_row = 0;
-                    if timer.is_armed(deadline, context) && (is_shutting_down || !*shutdown.borrow()) {
+                    if timer.is_armed(deadline, context) && (is_shutting_down || shutdown.borrow().is_none()) {
                         return Poll::Pending;
                     }
-                    if !is_shutting_down && shutdown_requested.as_mut().poll(context).is_ready() {
+                    if !is_shutting_down && let Poll::Ready(grace) = shutdown_requested.as_mut().poll(context) {
                         is_shutting_down = true;
-                        deadline = deadline.min(now() + SHUTDOWN_GRACE);
+                        deadline = deadline.min(now() + grace);
                     }
                     timer.poll(deadline, context).map(|()| WaitEvent::Deadline)
                 });
@@ -122,7 +121,7 @@ pub(super) async fn serve<H: Handler>(
         let client = forwarded.as_ref().unwrap_or(connection.client());
         let inbound = Inbound { client: client.network(), ..request.inbound };
         let (verb, bytes_in) = (inbound.verb, inbound.body.len());
-        let is_last = request.is_last || *shutdown.borrow();
+        let is_last = request.is_last || shutdown.borrow().is_some();
         let response = match app.try_respond(&inbound, client, started) {
             Step::Ready(response) => response,
             // The body is small and counts as part of the connection.
@@ -257,6 +256,7 @@ mod tests {
     use crate::server::handler::{Rejection, Response};
     use crate::server::options::Options;
     use crate::server::pipe::{PipeServer, Protocol};
+    use crate::server::shutdown::SHUTDOWN_GRACE;
 
     /// A handler that panics for two paths, before and after it waits, and answers every other.
     struct PanickingHandler;
