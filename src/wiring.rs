@@ -45,9 +45,6 @@ use crate::upstream::options::Options as UpstreamOptions;
 /// Connections of operators and monitoring above which a new one takes the place of the oldest.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Name of the systemd credential with the keys of the store.
-const KEY_CREDENTIAL: &str = "capgate-store-key";
-
 /// How long such a connection may be idle. Short, so that forgotten connections do not add up: monitoring opens a new one
 /// for each scrape without trouble.
 const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -341,8 +338,6 @@ async fn open_store(
         return Ok(None);
     };
     let refuse = |error: String| ServeError(format!("store.path: {error}"));
-    let credential = || Some(config.credentials_folder()?.join(KEY_CREDENTIAL)).filter(|file| file.exists());
-    let key_file = key_file.or_else(credential);
     let Opened { folder, backend, cipher } =
         Folder::open(&path, key_file.as_deref(), inherited_lock, StoreMetrics::register(registry)).map_err(refuse)?;
     let store = Arc::new(Store::new(Arc::new(backend), cipher));

@@ -8,7 +8,7 @@ use crate::support::sources::{ImportGraph, Source, sources};
 
 /// The parts of the program, and which parts each may import. [`COMPOSITION_ROOT`] may import any.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("cli", &["config", "native", "process", "server", "storm", "translate", "upgrade", "wiring"]),
+    ("cli", &["config", "native", "process", "server", "store", "storm", "translate", "upgrade", "wiring"]),
     ("methods", &[]),
     ("domain", &["methods"]),
     ("http", &[]),

@@ -3,6 +3,7 @@
 mod config_file;
 mod output;
 mod run;
+mod store;
 mod storm;
 mod translate;
 
@@ -43,6 +44,8 @@ enum Command {
     Upgrade(ConfigFile),
     /// Check the configuration and exit.
     Check(ConfigFile),
+    /// Inspect the store of a configuration, also while the gateway runs.
+    Store(store::StoreCommand),
     /// Run the sandbox alone: a stand-in for the native API.
     Sandbox(ConfigFile),
     /// Show how the gateway handles a request, without sending anything.
@@ -62,6 +65,7 @@ impl Arguments {
                 print_message("the configuration is valid");
                 ExitCode::SUCCESS
             }),
+            Command::Store(command) => command.run(environment),
             Command::Sandbox(file) => file.with_config(environment, |config| exit_code(wiring::run_sandbox(config))),
             Command::Translate(command) => command.run(environment),
             Command::Storm(command) => command.run(environment),

@@ -1,7 +1,7 @@
 //! Splits the configuration into the options of each owner.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -19,6 +19,9 @@ use crate::server::tls::TlsFiles;
 use crate::server::trusted_proxies::TrustedProxies;
 use crate::telemetry::options::LogOptions;
 use crate::upstream;
+
+/// Name of the systemd credential with the keys of the store.
+const KEY_CREDENTIAL: &str = "capgate-store-key";
 
 /// Listeners and runtime.
 impl Config {
@@ -168,17 +171,14 @@ impl Config {
         }
     }
 
-    /// Returns the folder of the embedded store and the file with its key; `None` to keep tasks in memory.
+    /// Returns the folder of the embedded store and the file with its key, which may be a credential of systemd; `None` to
+    /// keep tasks in memory.
     pub fn store_paths(&self) -> Option<(PathBuf, Option<PathBuf>)> {
         let store = &self.sections.store;
-        Some((non_empty(&store.path.0)?.into(), non_empty(&store.key_file.0).map(PathBuf::from)))
+        let credential = || Some(self.credentials_folder.as_ref()?.join(KEY_CREDENTIAL)).filter(|file| file.exists());
+        let key_file = non_empty(&store.key_file.0).map(PathBuf::from).or_else(credential);
+        Some((non_empty(&store.path.0)?.into(), key_file))
     }
-
-    /// Returns the folder in which systemd puts secrets, if it does.
-    pub fn credentials_folder(&self) -> Option<&Path> {
-        self.credentials_folder.as_deref()
-    }
-
     /// Returns the longest time that a poll waits for a flight.
     pub fn follow_deadline(&self) -> Duration {
         self.sections.ledger.follow_deadline_ms.duration()

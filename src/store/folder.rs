@@ -14,7 +14,7 @@ use super::secret_key;
 use super::sqlite::{self, SqliteBackend};
 
 /// Name of the key file, if the configuration names none.
-const KEY_FILE_NAME: &str = "capgate.key";
+pub(super) const KEY_FILE_NAME: &str = "capgate.key";
 const LOCK_NAME: &str = "capgate.lock";
 
 /// An opened folder.
@@ -150,14 +150,14 @@ fn create(path: &Path, key_file: Option<&Path>) -> Result<(Identity, Cipher), St
     Ok((identity, cipher))
 }
 
-fn open_key(path: &Path, key_file: Option<&Path>) -> Result<Cipher, String> {
+pub(super) fn open_key(path: &Path, key_file: Option<&Path>) -> Result<Cipher, String> {
     match key_file {
         Some(file) => secret_key::read(file).map_err(|error| format!("store.key_file: {error}")),
         None => secret_key::read(&path.join(KEY_FILE_NAME)),
     }
 }
 
-fn check_key(path: &Path, identity: &Identity, cipher: &Cipher) -> Result<(), String> {
+pub(super) fn check_key(path: &Path, identity: &Identity, cipher: &Cipher) -> Result<(), String> {
     match identity.key_ids.iter().find(|key_id| !cipher.has_key(key_id)) {
         None => Ok(()),
         Some(key_id) => Err(format!(

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod folder;
 mod hex;
 pub mod identity;
+pub mod inspect;
 pub mod memory;
 pub mod metrics;
 pub mod secret_key;

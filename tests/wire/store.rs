@@ -176,3 +176,59 @@ async fn a_start_answers_before_all_tasks_are_restored() {
     std::io::Write::write_all(&mut std::io::stderr(), format!("{figures}\n").as_bytes()).expect("written");
     process.stop().await;
 }
+
+/// Runs `capgate store <action>`. Returns its exit code, what it printed, and its errors.
+async fn inspect(action: &str, environment: &[(String, String)]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capgate"));
+    command.args(["store", action]).env_clear().envs(environment.iter().cloned());
+    let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await.expect("an end in time");
+    let output = output.expect("capgate runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn operators_see_a_store_in_use_without_its_secrets() {
+    const KEY: &str = "c0ffee00c0ffee00c0ffee00c0ffee00";
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = [settings(folder.path()), sandbox(&[("CAPGATE_SANDBOX_SOLVE_MS", "0")])].concat();
+    let mut process = Process::start("run", &environment).await;
+    let submit = SUBMIT.replace("key=K", &format!("key={KEY}"));
+    let id = body(&process, &submit).await.trim_start_matches("OK|").to_owned();
+    let answer = body(&process, &format!("/res.php?key={KEY}&action=get&id={id}")).await;
+    let secrets = [KEY, answer.trim_start_matches("OK|")];
+    assert!(secrets[1].starts_with("SANDBOX-"), "{answer}");
+    assert!(body(&process, &submit).await.starts_with("OK|"));
+    for is_running in [true, false] {
+        let (code, stats, errors) = inspect("stats", &environment).await;
+        assert_eq!((code, &*errors), (Some(0), ""), "{stats}");
+        let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
+        // The second one may be solved by now.
+        let tasks = stats["tasks"].as_object().expect("an object");
+        assert_eq!(tasks.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 2, "{stats}");
+        assert_eq!((&stats["accounts"], &stats["accepted_keys"]), (&1.into(), &1.into()), "{stats}");
+        let (code, checked, errors) = inspect("check", &environment).await;
+        assert_eq!((code, &*errors), (Some(0), ""));
+        assert!(checked.starts_with("the store can be read: 2 tasks, 1 accepted keys"), "{checked}");
+        let (code, exported, errors) = inspect("export", &environment).await;
+        assert_eq!((code, &*errors), (Some(0), ""));
+        let tasks: Vec<serde_json::Value> =
+            exported.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(tasks.len(), 2);
+        let solved = tasks.iter().find(|task| task["id"].as_u64() == id.parse().ok()).expect("the task");
+        assert_eq!((&solved["state"], &solved["method"]), (&"solved".into(), &"turnstile".into()));
+        assert_eq!(tasks[0]["account"], tasks[1]["account"]);
+        assert!(!secrets.iter().any(|secret| format!("{stats}{checked}{exported}").contains(secret)));
+        if is_running {
+            process.stop().await;
+        }
+    }
+    let database = rusqlite::Connection::open(folder.path().join("store/tasks.sqlite")).expect("a database");
+    let sql = "UPDATE tasks SET value = randomblob(99) WHERE key = (SELECT MIN(key) FROM tasks)";
+    assert_eq!(database.execute(sql, []).expect("damaged"), 1);
+    drop(database);
+    let (code, _, errors) = inspect("check", &environment).await;
+    assert_eq!((code, &*errors), (Some(1), "capgate: 1 values cannot be read, 1 tasks can\n"));
+    assert_eq!(inspect("export", &environment).await.1.lines().count(), 1);
+    assert_eq!(inspect("check", &sandbox(&[])).await.2, "capgate: store.path is not set\n");
+}

@@ -162,6 +162,12 @@ impl Database {
         Ok(removed)
     }
 
+    /// Returns the number of values in a space.
+    pub(super) fn count(&self, space: Space) -> Result<u64> {
+        let sql = format!("SELECT COUNT(*) FROM {}", space.name());
+        self.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+    }
+
     /// Returns the size of the file, and how many of its bytes are unused.
     pub(super) fn size_bytes(&self) -> Result<(u64, u64)> {
         let number = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

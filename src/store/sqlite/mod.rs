@@ -1,6 +1,7 @@
 //! A backend in one file on this machine: `SQLite`.
 
 mod database;
+pub mod inspector;
 mod reader;
 mod status;
 mod writer;
