@@ -6,12 +6,12 @@ mod flights;
 mod ids;
 mod metrics;
 mod outbox;
+mod overlap;
 mod pacing;
 mod poll_state;
 mod queue;
 mod record;
 mod saver;
-mod sharing;
 mod table;
 mod types;
 
@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
+pub use self::overlap::Handover;
 pub use self::pacing::{Estimate, Pacing, next_poll_age_ms};
 pub use self::saver::Persistence;
-pub use self::sharing::Handover;
 pub use self::table::Table;
 pub use self::types::{
     Admit, FlightReceiver, FlightTicket, LedgerStats, NextPrefetch, NextQueuedReport, NotOpened, Options, PollReply,
@@ -33,8 +33,8 @@ pub use self::types::{
 
 use self::flights::Flights;
 use self::ids::Ids;
+use self::overlap::Overlap;
 use self::saver::{Fetched, Saver};
-use self::sharing::Sharing;
 use crate::clock::Clock;
 use crate::domain::{Account, Failure, LegacyId, NativeId, Outcome, TaskRef, Verdict};
 use crate::methods::Method;
@@ -50,7 +50,7 @@ pub struct Ledger {
     saver: Saver,
     /// Whether tasks of earlier processes are still restored.
     is_restoring: Arc<AtomicBool>,
-    sharing: Arc<Sharing>,
+    overlap: Arc<Overlap>,
     /// Wakes [`Ledger::run_reports`], because a report may be due earlier than it expects.
     report_wakeup: Arc<Notify>,
 }
@@ -62,10 +62,10 @@ impl Ledger {
         let table = Arc::new(Table::new(options));
         let is_restoring = Arc::new(AtomicBool::new(persistence.is_some()));
         let ids = Ids::new(persistence.as_ref().and_then(|persistence| persistence.ids));
-        let sharing = Arc::<Sharing>::default();
-        let saver = Saver::new(Arc::clone(&table), clock, Arc::clone(&sharing), persistence);
+        let overlap = Arc::<Overlap>::default();
+        let saver = Saver::new(Arc::clone(&table), clock, Arc::clone(&overlap), persistence);
         let flights = Flights::new(Arc::clone(&table), clock, saver.clone(), follow_deadline);
-        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring, sharing, report_wakeup: Arc::default() }
+        Self { table, clock, ids: Arc::new(ids), flights, saver, is_restoring, overlap, report_wakeup: Arc::default() }
     }
 
     /// Restores the tasks of an earlier process. Meanwhile, a poll of an unknown task looks it up in the store.
@@ -82,18 +82,18 @@ impl Ledger {
 
     /// Whether the store may hold tasks that the table lacks.
     fn may_lack_tasks(&self) -> bool {
-        self.is_restoring.load(Ordering::Acquire) || self.sharing.is_shared()
+        self.is_restoring.load(Ordering::Acquire) || self.overlap.has_other()
     }
 
     /// Prepares for a process that takes over from this one, which may then serve the tasks of that one. Blocks the
     /// thread until the state of this process is saved.
     pub fn begin_handover(&self) -> Handover {
-        Handover::begin(Arc::clone(&self.sharing))
+        Handover::begin(Arc::clone(&self.overlap))
     }
 
     /// Prepares for tasks of the process from which this one takes over.
     pub fn begin_overlap(&self) {
-        self.sharing.begin();
+        self.overlap.begin();
     }
 
     /// Waits until the process from which this one took over has certainly ended, and restores what it has left: new
@@ -102,7 +102,7 @@ impl Ledger {
         /// Pause after a failure of the store.
         const RETRY: Duration = Duration::from_secs(2);
         tokio::time::sleep(longest).await;
-        self.sharing.end();
+        self.overlap.end();
         // Until then, polls look up the tasks that are left.
         self.is_restoring.store(true, Ordering::Release);
         while let Err(error) = self.saver.refresh_reports().await {
@@ -348,7 +348,7 @@ impl Ledger {
         const BEATS_PER_SAVE: u32 = 6;
         loop {
             for _ in 0..BEATS_PER_SAVE {
-                let right = self.sharing.state().lock_owned().await;
+                let right = self.overlap.state().lock_owned().await;
                 self.saver.beat(self.ids.sequence()).await;
                 drop(right);
                 tokio::time::sleep(BEAT).await;

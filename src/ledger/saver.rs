@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sharing::Sharing;
+use super::overlap::Overlap;
 use super::table::Table;
 use super::types::RestoreStats;
 use crate::clock::Clock;
@@ -55,7 +55,7 @@ pub(super) enum Fetched {
 pub(super) struct Saver {
     table: Arc<Table>,
     clock: Clock,
-    sharing: Arc<Sharing>,
+    overlap: Arc<Overlap>,
     persistence: Option<Arc<Persistence>>,
 }
 
@@ -63,10 +63,10 @@ impl Saver {
     pub(super) fn new(
         table: Arc<Table>,
         clock: Clock,
-        sharing: Arc<Sharing>,
+        overlap: Arc<Overlap>,
         persistence: Option<Persistence>,
     ) -> Self {
-        Self { table, clock, sharing, persistence: persistence.map(Arc::new) }
+        Self { table, clock, overlap, persistence: persistence.map(Arc::new) }
     }
 
     /// Whether there is a store.
@@ -106,7 +106,7 @@ impl Saver {
 
     /// Saves how often an open task was polled. Does not wait. Does nothing while another process may have settled the task.
     pub(super) fn save_checkpoint(&self, id: LegacyId) {
-        if !self.sharing.is_shared() {
+        if !self.overlap.has_other() {
             self.save_again(id);
         }
     }
@@ -199,7 +199,7 @@ impl Saver {
 
     /// Whether another process is about to learn the native id of a task. This one would keep it without.
     fn is_in_progress_elsewhere(&self, task: &TaskSnapshot) -> bool {
-        self.sharing.is_shared() && task.state == StateSnapshot::Unbound
+        self.overlap.has_other() && task.state == StateSnapshot::Unbound
     }
 
     /// Reads again what became of the reports that wait to be sent, because another process may have sent them.

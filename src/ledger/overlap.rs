@@ -8,16 +8,16 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Whether another process uses the store.
 #[derive(Debug, Default)]
-pub(super) struct Sharing {
+pub(super) struct Overlap {
     /// Other processes that use the store.
     others: AtomicUsize,
     /// Held by whoever may save the state of the process, from which the next one continues.
     state: Arc<Mutex<()>>,
 }
 
-impl Sharing {
+impl Overlap {
     /// Whether another process uses the store at present.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(super) fn has_other(&self) -> bool {
         self.others.load(Ordering::Acquire) > 0
     }
 
@@ -41,17 +41,17 @@ impl Sharing {
 /// An upgrade in progress. The state of this process is saved and no longer changes. Dropped, the process goes on alone.
 #[derive(Debug)]
 pub struct Handover {
-    sharing: Arc<Sharing>,
+    overlap: Arc<Overlap>,
     _state: OwnedMutexGuard<()>,
 }
 
 impl Handover {
     /// Waits until the state of the process is saved, and keeps it so. Blocks the thread.
-    pub(super) fn begin(sharing: Arc<Sharing>) -> Self {
-        let state = sharing.state().blocking_lock_owned();
+    pub(super) fn begin(overlap: Arc<Overlap>) -> Self {
+        let state = overlap.state().blocking_lock_owned();
         // From here on the new process may make tasks.
-        sharing.begin();
-        Self { sharing, _state: state }
+        overlap.begin();
+        Self { overlap, _state: state }
     }
 
     /// Ends the upgrade: the new process has taken over, and this one never saves its state again.
@@ -62,6 +62,6 @@ impl Handover {
 
 impl Drop for Handover {
     fn drop(&mut self) {
-        self.sharing.end();
+        self.overlap.end();
     }
 }
