@@ -1,4 +1,4 @@
-//! The folder of an embedded store: the database, the [identity](super::identity), the key unless it is elsewhere, and a
+//! The folder of an embedded store: the database, the identity, the key unless it is elsewhere, and a
 //! lock that keeps a second process out. An existing store is opened only if it is complete and the key fits; nothing
 //! is ever replaced by an empty one.
 
