@@ -64,6 +64,7 @@ def run(trial: Trial) -> None:
             "UPSTREAM_REFUSED_TTL_MS": "0",
             # A call without an answer counts as one of a refused key.
             "UPSTREAM_REFUSED_KEYS_PER_MINUTE": "100000",
+            "UPSTREAM_ADDRESS_REFUSED_KEYS_PER_MINUTE": "100000",
             "LEDGER_UNBOUND_TTL_MS": "2000",
             "LEDGER_TROUBLE_TTL_MS": "200",
             "LOG_LEVEL": "info",
