@@ -114,7 +114,7 @@ pub fn run(config: &Config, inheritance: Inheritance) -> Result<(), ServeError> 
         }
         let upgrade = control.zip(durable);
         let superseded = upgrade
-            .map(|(control, durable)| await_successor(control, program, server.sockets(), durable))
+            .map(|(control, durable)| serve_control_socket(control, program, server.sockets(), durable))
             .transpose()?;
         Ok(async move {
             let Some(superseded) = superseded else { return std::future::pending().await };
@@ -127,7 +127,7 @@ pub fn run(config: &Config, inheritance: Inheritance) -> Result<(), ServeError> 
 }
 
 /// Serves the control socket in a thread of its own. The result arrives once a new process has taken over.
-fn await_successor(
+fn serve_control_socket(
     control: UnixListener,
     program: Program,
     sockets: ListeningSockets,

@@ -67,6 +67,20 @@ impl Gateway {
         assert!(call.reply(UpstreamReply::Response { status: 200, body: body.into() }));
     }
 
+    /// Polls a task, which the upstream has solved.
+    async fn poll_solved(&mut self, id: &str) {
+        let polled = self.poll(id);
+        self.answer("/getTaskResult", READY).await;
+        assert_eq!(text(polled).await, "OK|TOKEN");
+    }
+
+    /// Submits a task whose id is given out before the upstream answers. Returns the call that waits, and the id.
+    async fn submit_unanswered(&mut self) -> (UpstreamCall, String) {
+        let submitted = self.get(SUBMIT);
+        let call = self.calls.recv().await.expect("a call");
+        (call, id_of(&text(submitted).await))
+    }
+
     async fn accept_key(&mut self) {
         let balance = self.get("/res.php?key=K&action=getbalance");
         self.answer("/getBalance", r#"{"errorId":0,"balance":1}"#).await;
@@ -110,9 +124,7 @@ async fn an_id_is_given_out_once_its_task_is_durable() {
 
     let (mut second, stats) = Gateway::start_and_restore(&backend).await;
     assert_eq!(stats, RestoreStats { restored: 1, expired: 0, unreadable: 0 });
-    let polled = second.poll(&id);
-    second.answer("/getTaskResult", READY).await;
-    assert_eq!(text(polled).await, "OK|TOKEN");
+    second.poll_solved(&id).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,9 +153,7 @@ async fn a_store_that_hangs_delays_an_answer_only_briefly() {
     let (mut first, _) = Gateway::start_and_restore(&backend).await;
     let id = first.submit().await;
     backend.set_mode(Mode::Holds);
-    let polled = first.poll(&id);
-    first.answer("/getTaskResult", READY).await;
-    assert_eq!(text(polled).await, "OK|TOKEN");
+    first.poll_solved(&id).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,9 +164,7 @@ async fn without_the_store_submits_are_refused_and_polls_go_on() {
     backend.set_mode(Mode::Fails);
     assert_eq!(first.body(SUBMIT).await, "ERROR_NO_SLOT_AVAILABLE");
     assert!(first.calls.try_recv().is_err(), "nothing is paid for");
-    let polled = first.poll(&id);
-    first.answer("/getTaskResult", READY).await;
-    assert_eq!(text(polled).await, "OK|TOKEN");
+    first.poll_solved(&id).await;
     backend.set_mode(Mode::Works);
     first.submit().await;
 }
@@ -188,26 +196,20 @@ async fn a_refused_submit_leaves_nothing_in_the_store() {
 async fn an_id_that_was_given_out_before_createtask_answered_is_durable_too() {
     let backend = Arc::new(MemoryBackend::default());
     let (mut first, _) = Gateway::start_and_restore(&backend).await;
-    let submitted = first.get(SUBMIT);
-    let call = first.calls.recv().await.expect("a call");
-    let id = id_of(&text(submitted).await);
+    let (call, id) = first.submit_unanswered().await;
     assert_eq!(backend.count(Space::Tasks), 1);
     assert!(call.reply(UpstreamReply::Response { status: 200, body: CREATED.into() }));
     settle().await;
     drop(first);
     let (mut second, _) = Gateway::start_and_restore(&backend).await;
-    let polled = second.poll(&id);
-    second.answer("/getTaskResult", READY).await;
-    assert_eq!(text(polled).await, "OK|TOKEN");
+    second.poll_solved(&id).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_refusal_is_remembered_over_a_restart() {
     let backend = Arc::new(MemoryBackend::default());
     let (mut first, _) = Gateway::start_and_restore(&backend).await;
-    let submitted = first.get(SUBMIT);
-    let call = first.calls.recv().await.expect("a call");
-    let id = id_of(&text(submitted).await);
+    let (call, id) = first.submit_unanswered().await;
     let refusal = r#"{"errorId":1,"errorCode":"ERROR_SITEKEY"}"#;
     assert!(call.reply(UpstreamReply::Response { status: 200, body: refusal.into() }));
     settle().await;
@@ -258,9 +260,7 @@ async fn a_task_that_the_upstream_does_not_know_for_a_moment_stays_open_over_a_r
     settle().await;
     drop(first);
     let (mut second, _) = Gateway::start_and_restore(&backend).await;
-    let polled = second.poll(&id);
-    second.answer("/getTaskResult", READY).await;
-    assert_eq!(text(polled).await, "OK|TOKEN");
+    second.poll_solved(&id).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -499,9 +499,7 @@ mod overlap {
         for is_old in [true, false] {
             let (maker, other) = if is_old { (&mut old, &mut new) } else { (&mut new, &mut old) };
             let id = maker.submit().await;
-            let polled = other.poll(&id);
-            other.answer("/getTaskResult", READY).await;
-            assert_eq!(text(polled).await, "OK|TOKEN");
+            other.poll_solved(&id).await;
         }
     }
 
@@ -511,16 +509,12 @@ mod overlap {
         let (mut old, _) = Gateway::start_and_restore(&backend).await;
         old.accept_key().await;
         // The id is given out before the upstream answers.
-        let submitted = old.get(SUBMIT);
-        let call = old.calls.recv().await.expect("a call");
-        let id = id_of(&text(submitted).await);
+        let (call, id) = old.submit_unanswered().await;
         let mut new = take_over(&old, &backend).await;
         assert_eq!(text(new.poll(&id)).await, "CAPCHA_NOT_READY");
         assert!(call.reply(UpstreamReply::Response { status: 200, body: CREATED.into() }));
         settle().await;
-        let polled = new.poll(&id);
-        new.answer("/getTaskResult", READY).await;
-        assert_eq!(text(polled).await, "OK|TOKEN");
+        new.poll_solved(&id).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -534,9 +528,7 @@ mod overlap {
         ledger(&new).end_overlap(LONGEST).await;
         // From memory: an unknown task is not looked up any more.
         assert_eq!(ledger(&new).stats().records, 1);
-        let polled = new.poll(&id);
-        new.answer("/getTaskResult", READY).await;
-        assert_eq!(text(polled).await, "OK|TOKEN");
+        new.poll_solved(&id).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -82,7 +82,7 @@ impl Ledger {
 
     /// Whether the store may hold tasks that the table lacks.
     fn may_lack_tasks(&self) -> bool {
-        self.is_restoring.load(Ordering::Acquire) || self.overlap.has_other()
+        self.is_restoring.load(Ordering::Acquire) || self.overlap.has_other_process()
     }
 
     /// Prepares for a process that takes over from this one, which may then serve the tasks of that one. Blocks the
@@ -348,7 +348,7 @@ impl Ledger {
         const BEATS_PER_SAVE: u32 = 6;
         loop {
             for _ in 0..BEATS_PER_SAVE {
-                let right = self.overlap.state().lock_owned().await;
+                let right = self.overlap.state_lock().lock_owned().await;
                 self.saver.beat(self.ids.sequence()).await;
                 drop(right);
                 tokio::time::sleep(BEAT).await;

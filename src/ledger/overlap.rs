@@ -17,7 +17,7 @@ pub(super) struct Overlap {
 
 impl Overlap {
     /// Whether another process uses the store at present.
-    pub(super) fn has_other(&self) -> bool {
+    pub(super) fn has_other_process(&self) -> bool {
         self.others.load(Ordering::Acquire) > 0
     }
 
@@ -32,8 +32,8 @@ impl Overlap {
         let _ = self.others.fetch_update(Ordering::AcqRel, Ordering::Acquire, |others| others.checked_sub(1));
     }
 
-    /// Returns the right to save the state of the process.
-    pub(super) fn state(&self) -> Arc<Mutex<()>> {
+    /// Returns the lock that whoever saves the state of the process holds.
+    pub(super) fn state_lock(&self) -> Arc<Mutex<()>> {
         Arc::clone(&self.state)
     }
 }
@@ -48,7 +48,7 @@ pub struct Handover {
 impl Handover {
     /// Waits until the state of the process is saved, and keeps it so. Blocks the thread.
     pub(super) fn begin(overlap: Arc<Overlap>) -> Self {
-        let state = overlap.state().blocking_lock_owned();
+        let state = overlap.state_lock().blocking_lock_owned();
         // From here on the new process may make tasks.
         overlap.begin();
         Self { overlap, _state: state }

@@ -16,8 +16,8 @@ use crate::store::session::{IdSequence, Session};
 use crate::store::snapshot::{RestoreError, StateSnapshot, TaskSnapshot, UnixOrigin};
 use crate::store::{Store, Stored, settled};
 
-/// Longest time that a poll waits for the store: for its final answer to become durable, or for its task to be read. Beyond it, clients get an answer that a crash would lose,
-/// but that the upstream still has.
+/// Longest time that a poll waits for the store: for its final answer to become durable, or for its task to be read.
+/// Beyond it, clients get an answer that a crash would lose but that the upstream still has, or "not ready".
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Longest time that a client waits for its task to become durable. Beyond it, the submit is refused.
 const SAVE_WAIT: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ impl Saver {
 
     /// Saves how often an open task was polled. Does not wait. Does nothing while another process may have settled the task.
     pub(super) fn save_checkpoint(&self, id: LegacyId) {
-        if !self.overlap.has_other() {
+        if !self.overlap.has_other_process() {
             self.save_again(id);
         }
     }
@@ -199,7 +199,7 @@ impl Saver {
 
     /// Whether another process is about to learn the native id of a task. This one would keep it without.
     fn is_in_progress_elsewhere(&self, task: &TaskSnapshot) -> bool {
-        self.overlap.has_other() && task.state == StateSnapshot::Unbound
+        self.overlap.has_other_process() && task.state == StateSnapshot::Unbound
     }
 
     /// Reads again what became of the reports that wait to be sent, because another process may have sent them.

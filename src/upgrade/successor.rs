@@ -57,7 +57,9 @@ impl Program {
         let mut reply = [0; READY.len()];
         match (&stream).read_exact(&mut reply) {
             Ok(()) if reply == READY => Ok(child.release()),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(format!("the new process {}", child.end())),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(format!("the new process {}", child.describe_end()))
+            }
             Ok(()) | Err(_) => Err(format!("the new process did not serve within {} s", READY_TIMEOUT.as_secs())),
         }
     }
@@ -73,7 +75,7 @@ impl Successor {
     }
 
     /// Waits for the process, which has closed its stream. Returns how it ended.
-    fn end(&mut self) -> String {
+    fn describe_end(&mut self) -> String {
         // Its last act, or it closed its standard input; then it must not live on.
         const LAST_ACT: Duration = Duration::from_secs(1);
         let Some(mut child) = self.0.take() else { return String::new() };

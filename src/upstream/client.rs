@@ -184,9 +184,8 @@ impl Client {
     }
 
     /// Connects to the first address that accepts a connection, or takes an idle connection of the group. Sends nothing
-    /// to the others. A probe of an ejected
-    /// address may wait for a long time, so only calls that `may_probe` begin with one, and with no
-    /// second one.
+    /// to the others. A probe of an ejected address may wait for a long time, so only calls that `may_probe` begin with
+    /// one, and with no second one.
     async fn connect(self: &Arc<Self>, group: u64, may_probe: bool) -> Result<(Connection, Lease), ErrorKind> {
         let mut result = Err(ErrorKind::CircuitOpen);
         let mut tried: Vec<SocketAddr> = Vec::new();
